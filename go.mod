@@ -1,0 +1,3 @@
+module github.com/turret-go/turret
+
+go 1.26
