@@ -1,0 +1,2 @@
+// Package retry sends a request again when its call failed.
+package retry

@@ -1,0 +1,2 @@
+// Package timeout bounds how long a call may take.
+package timeout
