@@ -1,0 +1,13 @@
+// Package turrettest helps to test services, layers and gates.
+//
+//   - [Recorder] is a gate that lets everybody in and remembers how each call
+//     went. Outside a layer it shows that a call has exactly one outcome, and
+//     that nothing is held after it.
+//   - [Mock] is a service whose part the test plays: it takes the next request,
+//     looks at it, and answers when and how it likes.
+//   - [TestGate] is the conformance suite of [turret.Gate]. The gates of this
+//     module run through it; run yours through it too.
+//
+// Everything here works inside a testing/synctest bubble, where "nobody moves
+// any more" can be waited for and time costs nothing.
+package turrettest
