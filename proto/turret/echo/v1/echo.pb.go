@@ -47,12 +47,11 @@ type Plan struct {
 	PayloadSize int32 `protobuf:"varint,3,opt,name=payload_size,json=payloadSize,proto3" json:"payload_size,omitempty"`
 	// How the RPC fails. Unset: it does not.
 	Failure *Failure `protobuf:"bytes,4,opt,name=failure,proto3" json:"failure,omitempty"`
-	// Headers to send in front of the first response. Those of a plan that
-	// arrives later than that are not sent.
+	// Headers to send in front of the first response, or of the status if there is
+	// no response. Those of a plan that arrives later than that are not sent.
 	Headers []*MetadataEntry `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
-	// Whether the headers leave at once, before any delay, rather than together
-	// with the first response. An RPC that fails without a response would else
-	// show its client no headers at all.
+	// Whether the headers, if only gRPC's own, leave at once: before any delay
+	// rather than together with what they stand in front of.
 	FlushHeaders bool `protobuf:"varint,6,opt,name=flush_headers,json=flushHeaders,proto3" json:"flush_headers,omitempty"`
 	// Trailers to send when the RPC ends, however it ends: grpc-retry-pushback-ms,
 	// for one. Those of several plans in one RPC add up.
@@ -240,9 +239,10 @@ func (x *Failure) GetPanic() string {
 // A MetadataEntry is a key of a header or trailer with its values.
 type MetadataEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key, in lower case, without the suffix "-bin". Must not be empty.
+	// The key. Must be of lower-case letters, digits, '-', '_' and '.'. Keys that
+	// gRPC keeps for itself are not sent.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// One entry on the wire for each of them, in order.
+	// One entry on the wire for each of them, in order. Must be printable ASCII.
 	Values        []string `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
