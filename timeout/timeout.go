@@ -31,7 +31,7 @@ func Layer[Req, Res any](d time.Duration) turret.Layer[Req, Res] {
 // this layer's deadline had ended ctx. LayerFunc panics if d is not above zero.
 func LayerFunc[Req, Res any](d time.Duration, expired func(ctx context.Context, err error) bool) turret.Layer[Req, Res] {
 	if d <= 0 {
-		panic(fmt.Errorf("timeout: d is %v, must be above 0", d))
+		panic(fmt.Errorf("timeout: Layer: d is %v, must be above 0", d))
 	}
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
 		s := &service[Req, Res]{inner, d, expired, &Error{After: d, Err: context.DeadlineExceeded}}
@@ -60,7 +60,8 @@ func (s *service[Req, Res]) Call(ctx context.Context, req Req) (Res, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, time.Now().Add(s.d), s.cause)
 	defer cancel() // also after a panic or Goexit below
 	res, err := s.Service.Call(ctx, req)
-	if err != nil && s.expired(ctx, err) {
+	// An inner call that returns its context's cause has said it already.
+	if err != nil && err != s.cause && s.expired(ctx, err) { //nolint:errorlint // identity is meant
 		err = &Error{After: s.d, Err: err}
 	}
 	return res, err
@@ -82,12 +83,7 @@ var ErrTimeout error = timeoutError{}
 type timeoutError struct{}
 
 func (timeoutError) Error() string        { return "timeout" }
-func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // Is compares
-
-// Timeout and Temporary make the errors of this package what net.Error calls a
-// timeout, as context.DeadlineExceeded is one.
-func (timeoutError) Timeout() bool   { return true }
-func (timeoutError) Temporary() bool { return true }
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // An Error is what the caller of a bounded call gets when the bound has passed.
 // It matches [ErrTimeout] and context.DeadlineExceeded under errors.Is, and
@@ -117,3 +113,10 @@ func (e *Error) Is(target error) bool {
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Timeout returns true: with Temporary it makes e a net.Error, as
+// context.DeadlineExceeded is one.
+func (e *Error) Timeout() bool { return true }
+
+// Temporary returns true.
+func (e *Error) Temporary() bool { return true }
