@@ -1,0 +1,99 @@
+package limit
+
+import (
+	"math"
+	"math/bits"
+	"time"
+)
+
+// A bucket is the arithmetic of a token bucket: a function of the time that it
+// is told, and of nothing else. Tokens are whole numbers and a part, counted in
+// integers, so that N tokens in Per are exactly that after any time, at any
+// rate; a product that needs more than 64 bits gets 128.
+//
+// It is the same as the generic cell rate algorithm (ITU-T I.371), which keeps
+// the instant at which the bucket would be full instead of how full it is.
+type bucket struct {
+	rate   Rate
+	last   int64  // the instant that tokens and part are of
+	tokens uint64 // at most rate.burst()
+	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full
+}
+
+func newBucket(r Rate) bucket { return bucket{rate: r, tokens: uint64(r.burst())} }
+
+// refill adds the tokens that have come by now. Time that goes backwards adds
+// nothing and takes nothing.
+func (b *bucket) refill(now int64) {
+	if now <= b.last {
+		return
+	}
+	elapsed := uint64(now - b.last)
+	b.last = now
+	lack := uint64(b.rate.burst()) - b.tokens
+	if lack == 0 {
+		return
+	}
+	hi, lo := bits.Mul64(elapsed, uint64(b.rate.N))
+	lo, carry := bits.Add64(lo, b.part, 0)
+	hi += carry
+	per := uint64(b.rate.Per)
+	if hi >= per { // 2^64 tokens or more
+		b.tokens, b.part = uint64(b.rate.burst()), 0
+		return
+	}
+	came, part := bits.Div64(hi, lo, per)
+	if came >= lack {
+		came, part = lack, 0
+	}
+	b.tokens, b.part = b.tokens+came, part
+}
+
+// take takes a token, if there is one.
+func (b *bucket) take() bool {
+	if b.tokens == 0 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// put puts a token back. A full bucket stays as it is.
+func (b *bucket) put() {
+	burst := uint64(b.rate.burst())
+	b.tokens = min(b.tokens+1, burst)
+	if b.tokens == burst {
+		b.part = 0
+	}
+}
+
+// after returns how long after last it takes until n more tokens have come than
+// are there now, if none is taken that is not of the n. It rounds up to the
+// nanosecond, and a time beyond the largest Duration to that.
+func (b *bucket) after(n int) time.Duration {
+	if uint64(n) <= b.tokens {
+		return 0
+	}
+	hi, lo := bits.Mul64(uint64(n)-b.tokens, uint64(b.rate.Per))
+	lo, borrow := bits.Sub64(lo, b.part, 0)
+	hi -= borrow
+	perToken := uint64(b.rate.N)
+	lo, carry := bits.Add64(lo, perToken-1, 0)
+	hi += carry
+	if hi >= perToken {
+		return math.MaxInt64
+	}
+	wait, _ := bits.Div64(hi, lo, perToken)
+	return time.Duration(min(wait, math.MaxInt64))
+}
+
+// setRate changes the rate from last on. What has come of the next token stays
+// the same part of it; tokens beyond the new burst are lost.
+func (b *bucket) setRate(r Rate) {
+	hi, lo := bits.Mul64(b.part, uint64(r.Per))
+	b.part, _ = bits.Div64(hi, lo, uint64(b.rate.Per))
+	b.rate = r
+	if burst := uint64(r.burst()); b.tokens >= burst {
+		b.tokens, b.part = burst, 0
+	}
+}

@@ -1,0 +1,227 @@
+package limit
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/turret-go/turret"
+)
+
+// Concurrency is a [turret.Gate] that bounds how many calls are inside at once.
+// Whoever finds it full waits in line, or is refused, as its [Queue] says.
+//
+// A limit of 0 admits nobody. The outcome of a call makes no difference: its
+// place is free when it leaves.
+//
+// Entering and leaving are one atomic operation each, and neither reads a clock,
+// as long as nobody waits. Its methods may be called concurrently. Use
+// [NewConcurrency].
+type Concurrency struct {
+	// entered counts the calls that were let in, times two. Its lowest bit says
+	// that somebody waits, or holds the line's mutex: only who holds the mutex
+	// lets calls in then. left counts the calls that have left. Who leaves adds
+	// to left and then looks at the bit; who begins to wait sets the bit and then
+	// looks at left: one of the two sees the other, so no wake-up is lost.
+	entered atomic.Uint64
+	left    atomic.Uint64
+	max     atomic.Int64
+	line    line
+}
+
+const (
+	guarded = 1 // the bit in entered
+	one     = 2 // one call in entered
+)
+
+// NewConcurrency returns a limit of that many calls at once. It panics if limit
+// is negative or q is invalid.
+func NewConcurrency(limit int, q Queue) *Concurrency {
+	if limit < 0 {
+		panic(fmt.Sprintf("limit: NewConcurrency: limit is %d, must be 0 or more", limit))
+	}
+	if err := q.Validate(); err != nil {
+		panic(err)
+	}
+	c := &Concurrency{}
+	c.max.Store(int64(limit))
+	c.line.queue, c.line.room = q, (*places)(c)
+	return c
+}
+
+// Ready waits until there is room and nobody in line.
+func (c *Concurrency) Ready(ctx context.Context) error {
+	e := c.entered.Load()
+	if e&guarded == 0 && int64(e/one-c.left.Load()) < c.max.Load() {
+		return nil
+	}
+	return c.line.ready(ctx)
+}
+
+// Enter takes a place, and waits for it in line as the [Queue] allows. Its
+// refusals match [ErrFull], [ErrQueueFull] or [ErrQueueTimeout].
+func (c *Concurrency) Enter(ctx context.Context) (turret.Ticket, error) {
+	if err := ctx.Err(); err != nil {
+		return turret.Ticket{}, turret.NotReady(err)
+	}
+	switch c.try() {
+	case in:
+		return turret.Ticket{}, nil
+	case out:
+		if c.line.queue.Max == 0 {
+			return turret.Ticket{}, c.refuse()
+		}
+	}
+	return turret.Ticket{}, c.line.enter(ctx)
+}
+
+// TryEnter takes a place that is free now. Its refusal matches [ErrFull].
+func (c *Concurrency) TryEnter(context.Context) (turret.Ticket, error) {
+	switch c.try() {
+	case in:
+		return turret.Ticket{}, nil
+	case out:
+		return turret.Ticket{}, c.refuse()
+	}
+	return turret.Ticket{}, c.line.tryEnter()
+}
+
+// Leave gives the place back. It panics if more calls leave than entered.
+func (c *Concurrency) Leave(turret.Ticket, turret.Outcome) {
+	left := c.left.Add(1)
+	e := c.entered.Load()
+	if left > e/one {
+		c.left.Add(^uint64(0))
+		panic("limit: Concurrency.Leave: more calls left than entered")
+	}
+	if e&guarded != 0 {
+		c.line.lock() // gives the place away
+		c.line.unlock()
+	}
+}
+
+// SetMax changes the limit. A higher one lets in those who wait at once. After a
+// lower one nobody enters until enough have left; nobody is thrown out. It
+// panics if limit is negative.
+func (c *Concurrency) SetMax(limit int) {
+	if limit < 0 {
+		panic(fmt.Sprintf("limit: Concurrency.SetMax: limit is %d, must be 0 or more", limit))
+	}
+	c.line.lock()
+	c.max.Store(int64(limit))
+	c.line.settle()
+	c.line.unlock()
+}
+
+// ConcurrencyStats is what a [Concurrency] was doing at one instant, and has
+// done since it was made.
+type ConcurrencyStats struct {
+	Max      int    // the limit
+	InFlight int    // calls inside; above Max for a while after the limit was lowered
+	Waiting  int    // calls in line
+	Entered  uint64 // calls that were let in
+
+	Full         uint64 // calls refused because there was no room, reason LIMIT_FULL
+	QueueFull    uint64 // calls refused because the line was full, reason QUEUE_FULL
+	QueueTimeout uint64 // calls refused after the longest time in line, reason QUEUE_TIMEOUT
+	Cancelled    uint64 // calls whose context ended while they were in line
+}
+
+// Stats returns a snapshot. The counters are read one after the other while
+// calls go on.
+func (c *Concurrency) Stats() ConcurrencyStats {
+	r := &c.line.refusals
+	s := ConcurrencyStats{
+		Full:         r.noRoom.Load(),
+		QueueFull:    r.lineFull.Load(),
+		QueueTimeout: r.tooLong.Load(),
+		Cancelled:    r.gaveUp.Load(),
+	}
+	c.line.lock() // nobody enters meanwhile
+	defer c.line.unlock()
+	s.Max = int(c.max.Load())
+	s.Entered = c.entered.Load() / one
+	s.InFlight = int(s.Entered - c.left.Load())
+	s.Waiting = c.line.waiting.n
+	return s
+}
+
+// String returns the limit and its Stats in one line.
+func (c *Concurrency) String() string {
+	s := c.Stats()
+	return fmt.Sprintf("concurrency limit: %d of %d in flight, %d waiting, %d entered, %d refused",
+		s.InFlight, s.Max, s.Waiting, s.Entered, s.Full+s.QueueFull+s.QueueTimeout)
+}
+
+// A verdict is what can be said about a call without the mutex.
+type verdict int
+
+const (
+	unclear verdict = iota // somebody waits: ask with the mutex held
+	in                     // it has a place
+	out                    // there is none
+)
+
+// try takes a place if nobody waits and one is free.
+func (c *Concurrency) try() verdict {
+	for {
+		e := c.entered.Load()
+		if e&guarded != 0 {
+			return unclear
+		}
+		// left is read after entered, so this is never more than are inside; if
+		// it is less, entered has changed and the swap fails.
+		if int64(e/one-c.left.Load()) >= c.max.Load() {
+			return out
+		}
+		if c.entered.CompareAndSwap(e, e+one) {
+			return in
+		}
+	}
+}
+
+// refuse turns away a call that found no place and does not wait.
+func (c *Concurrency) refuse() error {
+	c.line.refusals.count(noRoom)
+	return &full
+}
+
+// places is a [Concurrency] as the [room] behind its line.
+type places Concurrency
+
+func (p *places) clock() int64 { return 0 }
+
+// begin makes sure that only who holds the mutex lets calls in.
+func (p *places) begin(int64) { p.entered.Or(guarded) }
+
+// end lets calls in without the mutex again, unless somebody waits.
+func (p *places) end(wanted bool) {
+	if !wanted {
+		p.entered.And(^uint64(guarded))
+	}
+}
+
+func (p *places) free() bool {
+	return int64(p.entered.Load()/one-p.left.Load()) < p.max.Load()
+}
+
+func (p *places) take() bool {
+	if !p.free() {
+		return false
+	}
+	p.entered.Add(one)
+	return true
+}
+
+func (p *places) put() { p.entered.Add(^uint64(one - 1)) }
+
+func (p *places) refusal(why reason) *turret.Refusal {
+	switch why {
+	case lineFull:
+		return &queueFull
+	case tooLong:
+		return &queueTimeout
+	default:
+		return &full
+	}
+}
