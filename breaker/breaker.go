@@ -1,0 +1,182 @@
+package breaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/retry"
+)
+
+// ErrOpen is the error of the refusals of an open breaker.
+var ErrOpen = errors.New("circuit breaker is open")
+
+// layerName is the name in the refusals.
+const layerName = "breaker"
+
+// probing is the refusal while a probe runs: nobody knows for how long.
+var probing = &turret.Refusal{
+	Kind: turret.KindUnavailable, Layer: layerName, Reason: turret.ReasonCircuitOpen, Err: ErrOpen,
+}
+
+// A Breaker is a [turret.Gate] that refuses calls at once while the other side
+// is unwell, instead of letting each of them find out. It is closed at first.
+// Its methods may be called concurrently; entering and leaving a closed breaker
+// takes no lock. It has no goroutine and no timer of its own.
+type Breaker struct {
+	circuit *Circuit
+	base    time.Time
+	random  func() uint64
+
+	entered, left, refused atomic.Uint64
+}
+
+// New returns a closed Breaker. It panics with the error of [Config.Validate]
+// if c is not valid.
+func New(c Config) *Breaker {
+	return &Breaker{circuit: NewCircuit(c), base: time.Now(), random: rand.Uint64}
+}
+
+func (b *Breaker) now() int64 { return int64(time.Since(b.base)) }
+
+// Ready waits until a call would pass: until the breaker is closed, or its open
+// period is over and no probe runs.
+func (b *Breaker) Ready(ctx context.Context) error {
+	for {
+		// The channel comes first: what changes after it was made closes it.
+		changed := b.circuit.changed()
+		wait, refuses := b.circuit.refusal(b.now())
+		if !refuses {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return turret.NotReady(ctx.Err())
+		}
+		if err := sleep(ctx, wait, changed); err != nil {
+			return turret.NotReady(err)
+		}
+	}
+}
+
+// sleep waits for changed, for ctx, and, if wait is positive, that long.
+func sleep(ctx context.Context, wait time.Duration, changed <-chan struct{}) error {
+	var over <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-changed:
+		return nil
+	case <-over:
+		return nil
+	}
+}
+
+// Enter lets the call pass or refuses it with [ErrOpen]. It never waits: a call
+// that waits for another one to probe would wait for a server that is unwell.
+func (b *Breaker) Enter(ctx context.Context) (turret.Ticket, error) {
+	if ctx.Err() != nil {
+		return turret.Ticket{}, turret.NotReady(ctx.Err())
+	}
+	return b.TryEnter(ctx)
+}
+
+// TryEnter lets the call pass or refuses it with [ErrOpen]. RetryAfter of the
+// refusal is what is left of the open period; it is 0 while a probe runs.
+func (b *Breaker) TryEnter(context.Context) (turret.Ticket, error) {
+	t, wait, ok := b.circuit.Enter(b.now())
+	if ok {
+		b.entered.Add(1)
+		return t, nil
+	}
+	b.refused.Add(1)
+	if wait == 0 {
+		return turret.Ticket{}, probing
+	}
+	r := *probing
+	r.RetryAfter = wait
+	return turret.Ticket{}, &r
+}
+
+// Leave says how a call went; what each outcome means is said at
+// [Circuit.Leave].
+func (b *Breaker) Leave(t turret.Ticket, o turret.Outcome) {
+	b.left.Add(1)
+	now := b.now()
+	if b.circuit.Leave(now, t, o, b.random()) == Due {
+		b.circuit.Trip(now, b.random())
+	}
+}
+
+// State returns the state. An open breaker whose period is over is HalfOpen,
+// before and while a probe runs.
+func (b *Breaker) State() State { return b.circuit.State(b.now()) }
+
+// Trip opens a closed breaker by hand, as a row of failures would.
+func (b *Breaker) Trip() { b.circuit.Trip(b.now(), b.random()) }
+
+// Reset closes the breaker by hand and forgets every call so far.
+func (b *Breaker) Reset() { b.circuit.Reset() }
+
+// SetConsecutive changes [Config].Consecutive, 0 and negative values included.
+func (b *Breaker) SetConsecutive(n int) {
+	b.circuit.retune(func(c *Config) { c.Consecutive = n })
+}
+
+// SetRatio changes [Config].Ratio and MinCalls, 0 and negative values
+// included. It panics if they are not valid.
+func (b *Breaker) SetRatio(ratio float64, minCalls int) {
+	b.circuit.retune(func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
+}
+
+// SetBackoff changes [Config].Backoff, from the next open period on. It panics
+// if it is not valid.
+func (b *Breaker) SetBackoff(backoff retry.Backoff) {
+	b.circuit.retune(func(c *Config) { c.Backoff = backoff })
+}
+
+// Stats is a snapshot of a [Breaker].
+type Stats struct {
+	State    State
+	InFlight int    // calls that entered and have not left
+	Entered  uint64 // calls that passed, since New
+	Refused  uint64 // calls that were refused, since New
+	Opened   uint64 // how often it opened, a failed probe included
+	Row      int    // failures in a row that stand at the moment
+	Calls    int    // calls in the window, while closed
+	Failures int    // failures and overloads among them
+	// OpenFor is what is left of the open period.
+	OpenFor time.Duration
+}
+
+// Stats returns a snapshot. Its fields are read one after another, so that
+// they may be a few calls apart.
+func (b *Breaker) Stats() Stats {
+	now := b.now()
+	s := Stats{State: b.circuit.State(now), Row: int(b.circuit.streak.Load())}
+	left := b.left.Load() // before entered, so that InFlight is not negative
+	s.Entered, s.Refused = b.entered.Load(), b.refused.Load()
+	s.InFlight = int(s.Entered - left)
+	s.Calls, s.Failures = b.circuit.window.sum(now)
+	s.OpenFor, _ = b.circuit.refusal(now)
+	s.Opened = b.circuit.openings()
+	return s
+}
+
+// String returns the state and what led to it.
+func (b *Breaker) String() string {
+	s := b.Stats()
+	if s.State == Open {
+		return fmt.Sprintf("breaker(Open for %v, opened %d, refused %d)", s.OpenFor, s.Opened, s.Refused)
+	}
+	return fmt.Sprintf("breaker(%v, %d of %d failed, %d in a row, opened %d, refused %d)",
+		s.State, s.Failures, s.Calls, s.Row, s.Opened, s.Refused)
+}

@@ -1,0 +1,392 @@
+package breaker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/turret-go/turret"
+)
+
+// A State is the state of a breaker.
+type State uint8
+
+// The states.
+const (
+	Closed   State = iota // calls pass, and are counted
+	Open                  // calls are refused until the open period is over
+	HalfOpen              // one call at a time passes, as a probe
+)
+
+// String returns the name of s.
+func (s State) String() string {
+	switch s {
+	case Closed:
+		return "Closed"
+	case Open:
+		return "Open"
+	case HalfOpen:
+		return "HalfOpen"
+	default:
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+}
+
+// A Verdict is what the end of a call meant to a [Circuit].
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Unchanged: the state is what it was.
+	Unchanged Verdict = iota
+	// Due: there is reason to open. The owner calls Trip, or decides against it.
+	Due
+	// Reopened: a probe failed, and the circuit is open again.
+	Reopened
+	// Recovered: a probe succeeded, and the circuit is closed.
+	Recovered
+)
+
+// A Circuit is a breaker without a clock, for owners of many of them, such as
+// a balancer with one for each endpoint: they read their clock once and say
+// what time it is. Most code wants a [Breaker].
+//
+// now is in nanoseconds since an instant that the owner chose, not negative,
+// and the same for all calls. random is one uniform random word. Enter and
+// Leave of a closed circuit whose call did not fail take no lock. The methods
+// may be called concurrently.
+type Circuit struct {
+	config atomic.Pointer[Config]
+	// epoch is the state and a generation that grows with every change of it,
+	// in one word: a call that began in another generation has no say.
+	epoch  atomic.Uint64
+	streak atomic.Int64
+	window window
+
+	mu     sync.Mutex
+	until  int64 // the open period ends here
+	period int64 // its length
+	level  int   // how often in a row it was prolonged
+	closed int64 // when the circuit closed last
+	probe  int64 // when the running probe began, or noProbe
+	serial uint64
+	opened uint64
+
+	wake       chan struct{} // closed and replaced at every change; nil if nobody waits
+	changes    []change
+	delivering bool
+}
+
+type change struct{ from, to State }
+
+const (
+	noProbe   = -1
+	stateBits = 2
+)
+
+// NewCircuit returns a closed Circuit. It panics with the error of
+// [Config.Validate] if c is not valid.
+func NewCircuit(c Config) *Circuit {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	c = c.withDefaults()
+	circuit := &Circuit{probe: noProbe}
+	circuit.config.Store(&c)
+	circuit.window.width = int64(c.Window) / buckets
+	return circuit
+}
+
+// State returns the state at now. An open circuit whose period is over is
+// HalfOpen.
+func (c *Circuit) State(now int64) State {
+	if State(c.epoch.Load()&(1<<stateBits-1)) == Closed {
+		return Closed
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := c.stateLocked()
+	if state == Open && now >= c.until {
+		return HalfOpen
+	}
+	return state
+}
+
+func (c *Circuit) stateLocked() State { return State(c.epoch.Load() & (1<<stateBits - 1)) }
+
+// Enter lets a call pass, or says how long the circuit will certainly refuse:
+// 0 if that depends on the running probe. It must be followed by one Leave for
+// each ok.
+func (c *Circuit) Enter(now int64) (t turret.Ticket, wait time.Duration, ok bool) {
+	epoch := c.epoch.Load()
+	if State(epoch&(1<<stateBits-1)) == Closed {
+		return turret.Ticket{Data: epoch}, 0, true
+	}
+	return c.enterSlowly(now)
+}
+
+// enterSlowly is Enter for a circuit that is not closed.
+func (c *Circuit) enterSlowly(now int64) (t turret.Ticket, wait time.Duration, ok bool) {
+	defer c.deliver()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	state := c.stateLocked()
+	if state == Closed {
+		return turret.Ticket{Data: c.epoch.Load()}, 0, true
+	}
+	if state == Open {
+		if now < c.until {
+			return t, time.Duration(c.until - now), false
+		}
+		c.changeLocked(HalfOpen)
+	}
+	if !c.roomLocked(now) {
+		return t, 0, false
+	}
+	c.probe = now
+	c.serial++
+	return turret.Ticket{Start: int64(c.serial), Data: c.epoch.Load()}, 0, true
+}
+
+// roomLocked reports whether a half-open circuit lets a probe in. A probe that
+// takes longer than the longest open period keeps nobody out any more: it may
+// be a stream that lives for hours.
+func (c *Circuit) roomLocked(now int64) bool {
+	if c.probe == noProbe {
+		return true
+	}
+	longest := int64(c.config.Load().Backoff.Max)
+	return longest > 0 && now-c.probe >= longest
+}
+
+// Refuses reports whether Enter would refuse at now. Unlike Enter it changes
+// nothing.
+func (c *Circuit) Refuses(now int64) bool {
+	if State(c.epoch.Load()&(1<<stateBits-1)) == Closed {
+		return false
+	}
+	_, refuses := c.refusal(now)
+	return refuses
+}
+
+// refusal reports whether the circuit refuses at now, and for how long it
+// certainly will.
+func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.stateLocked() {
+	case Closed:
+		return 0, false
+	case Open:
+		return max(0, time.Duration(c.until-now)), now < c.until
+	default:
+		return 0, !c.roomLocked(now)
+	}
+}
+
+// Leave says how a call that Enter let pass ended.
+//
+// Success ends a row of failures; Failure prolongs it. Overload counts as a
+// failure for the share, and neither prolongs nor ends a row: a server that
+// says it is full is alive, and one that says nothing else does not recover by
+// being asked. Ignored and Unused count for nothing. A probe succeeds with
+// Success and fails with Failure or Overload; with Ignored or Unused it frees
+// its place without a verdict, and the next call is the probe.
+func (c *Circuit) Leave(now int64, t turret.Ticket, o turret.Outcome, random uint64) Verdict {
+	epoch := c.epoch.Load()
+	if t.Data != epoch {
+		return Unchanged // began before the last change of state
+	}
+	if State(epoch&(1<<stateBits-1)) == HalfOpen {
+		return c.judge(now, t, o, random)
+	}
+	switch o {
+	case turret.Success:
+		return c.succeeded(now)
+	case turret.Ignored, turret.Unused:
+		return Unchanged
+	default: // Failure, Overload, and what is none of the outcomes
+		return c.failed(now, o)
+	}
+}
+
+func (c *Circuit) succeeded(now int64) Verdict {
+	// Reading first keeps the cache line of a healthy circuit shared.
+	if c.streak.Load() != 0 {
+		c.streak.Store(0)
+	}
+	if c.config.Load().Ratio > 0 {
+		c.window.add(now, false)
+	}
+	return Unchanged
+}
+
+func (c *Circuit) failed(now int64, o turret.Outcome) Verdict {
+	config := c.config.Load()
+	if o != turret.Overload {
+		if row := c.streak.Add(1); config.Consecutive > 0 && row >= int64(config.Consecutive) {
+			return Due
+		}
+	}
+	if config.Ratio < 0 {
+		return Unchanged
+	}
+	c.window.add(now, true)
+	calls, failures := c.window.sum(now)
+	if calls >= config.MinCalls && float64(failures) >= config.Ratio*float64(calls) {
+		return Due
+	}
+	return Unchanged
+}
+
+// judge takes the verdict of a probe.
+func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome, random uint64) Verdict {
+	defer c.deliver()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.Data != c.epoch.Load() {
+		return Unchanged
+	}
+	switch o {
+	case turret.Success:
+		c.closed = now
+		c.resetLocked()
+		return Recovered
+	case turret.Ignored, turret.Unused:
+		if t.Start == int64(c.serial) { // not a later probe's place
+			c.probe = noProbe
+			c.wakeLocked()
+		}
+		return Unchanged
+	default:
+		c.level++
+		c.openLocked(now, random)
+		return Reopened
+	}
+}
+
+// Trip opens a closed circuit, and reports whether it was closed. The period is
+// the first one of the backoff, unless the circuit has been closed for less
+// time than it was open before: then the backoff goes on where it was, so that
+// a server which passes its probe and fails again is left alone for longer.
+func (c *Circuit) Trip(now int64, random uint64) bool {
+	defer c.deliver()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stateLocked() != Closed {
+		return false
+	}
+	if c.opened > 0 && now-c.closed < c.period {
+		c.level++
+	} else {
+		c.level = 0
+	}
+	c.openLocked(now, random)
+	return true
+}
+
+// Reset closes the circuit and forgets every call so far.
+func (c *Circuit) Reset() {
+	defer c.deliver()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.level, c.period = 0, 0
+	c.resetLocked()
+}
+
+func (c *Circuit) openLocked(now int64, random uint64) {
+	c.period = int64(c.config.Load().Backoff.Delay(c.level+1, random))
+	c.until = now + c.period
+	c.opened++
+	c.changeLocked(Open)
+}
+
+// resetLocked closes the circuit with nothing counted.
+func (c *Circuit) resetLocked() {
+	c.streak.Store(0)
+	c.window.clear()
+	c.changeLocked(Closed)
+}
+
+// changeLocked moves to another state and begins a new generation.
+func (c *Circuit) changeLocked(to State) {
+	from := c.stateLocked()
+	generation := c.epoch.Load()>>stateBits + 1
+	c.epoch.Store(generation<<stateBits | uint64(to))
+	c.probe = noProbe
+	c.wakeLocked()
+	if from != to && c.config.Load().OnChange != nil {
+		c.changes = append(c.changes, change{from, to})
+	}
+}
+
+func (c *Circuit) wakeLocked() {
+	if c.wake != nil {
+		close(c.wake)
+		c.wake = nil
+	}
+}
+
+// changed returns a channel that is closed at the next change.
+func (c *Circuit) changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wake == nil {
+		c.wake = make(chan struct{})
+	}
+	return c.wake
+}
+
+// deliver tells OnChange of what happened. One goroutine at a time does it;
+// what others add meanwhile is delivered by the one that is at it, in order.
+func (c *Circuit) deliver() {
+	for {
+		next, ok := c.nextChange()
+		if !ok {
+			return
+		}
+		c.tell(next)
+	}
+}
+
+func (c *Circuit) nextChange() (next change, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.delivering || len(c.changes) == 0 {
+		return next, false
+	}
+	next, c.changes = c.changes[0], c.changes[1:]
+	c.delivering = true
+	return next, true
+}
+
+func (c *Circuit) tell(next change) {
+	defer func() { // also when OnChange panics
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.delivering = false
+	}()
+	if f := c.config.Load().OnChange; f != nil {
+		f(next.from, next.to)
+	}
+}
+
+// retune changes the configuration. It panics if the result is not valid.
+func (c *Circuit) retune(change func(c *Config)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	config := *c.config.Load()
+	change(&config)
+	if err := config.Validate(); err != nil {
+		panic(err)
+	}
+	config = config.withDefaults()
+	c.config.Store(&config)
+}
+
+func (c *Circuit) openings() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opened
+}
