@@ -1,0 +1,58 @@
+# What a contributor runs. `make help` lists it. The steps themselves are written
+# once, in .ci/run, so that a target does exactly what CI does.
+
+.DEFAULT_GOAL := help
+FUZZTIME ?= 30s # for each fuzz target; CI takes 3s
+BENCH ?= .      # which benchmarks, as a regular expression
+export FUZZTIME
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /|/' | column -t -s '|'
+
+.PHONY: build
+build: ## compile every package of every module
+	@.ci/run build
+
+.PHONY: test
+test: ## all tests of the root with the race detector: an interleaving that breaks is what we look for
+	@.ci/run test
+
+.PHONY: test-nested
+test-nested: ## the tests of the nested modules (examples, bench ...), which `go test ./...` does not enter
+	@.ci/run nested
+
+.PHONY: lint
+lint: ## what CI reads without running anything: vet, format, golangci-lint, go fix, go mod tidy, sleeps in tests
+	@.ci/run sleep vet fix tidy format lint
+
+.PHONY: fix
+fix: ## do what lint can do by itself: modernise, format, tidy
+	go fix ./...
+	GOWORK=off go tool -modfile=tools/go.mod golangci-lint run --fix ./... || true
+	GOWORK=off go tool -modfile=tools/go.mod golangci-lint fmt
+	GOWORK=off go mod tidy
+
+.PHONY: generate
+generate: ## Go code from the .proto files, with the plugins that tools/go.mod pins (no network)
+	@.ci/run generate
+
+.PHONY: check-generate
+check-generate: ## fail if what `make generate` writes is not what is committed
+	@.ci/run proto
+
+.PHONY: bench
+bench: ## benchmarks of the root, to compare with benchstat; BENCH=Stack takes some of them
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change to what parses or schedules
+	@.ci/run fuzz
+
+.PHONY: quickstart
+quickstart: ## the README's example: three servers and a client, with and without a stack
+	go run ./examples/quickstart
+
+.PHONY: ci
+ci: ## everything that CI does, in its order (about ten minutes the first time)
+	@.ci/run
