@@ -2,8 +2,10 @@
 # once, in .ci/run, so that a target does exactly what CI does.
 
 .DEFAULT_GOAL := help
-FUZZTIME ?= 30s # for each fuzz target; CI takes 3s
-BENCH ?= .      # which benchmarks, as a regular expression
+# For each fuzz target; CI takes 3s.
+FUZZTIME ?= 30s
+# Which benchmarks, as a regular expression.
+BENCH ?= .
 export FUZZTIME
 
 .PHONY: help
