@@ -1,0 +1,197 @@
+package load
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/turret-go/turret"
+)
+
+// EWMAConfig says how latencies are averaged. The zero value is the default of
+// both [NewPeakEWMA] and [NewEWMA], which differ in their decay and penalty.
+type EWMAConfig struct {
+	// Decay is the time in which the weight of the past falls to 1/e. 0 means
+	// 10 s for PeakEWMA, as in Finagle, and 1 s for EWMA; at least 1 µs. A long
+	// decay remembers a slow endpoint for longer, and a short pause too.
+	Decay time.Duration
+	// DefaultRTT is what an endpoint that was never measured is taken for,
+	// while the Fleet knows nothing. 0 means 30 ms; not negative.
+	DefaultRTT time.Duration
+	// Penalty is the latency that a failure stands for: at least this, however
+	// fast it came, else an endpoint that fails at once would look like the
+	// best one. 0 means 5 s for PeakEWMA and 1 s for EWMA. Negative: none, a
+	// failure counts as the time it took.
+	Penalty time.Duration
+	// Fleet, if not nil, knows how long calls take at all the endpoints
+	// together: an endpoint that was never measured is taken for a typical one,
+	// neither avoided nor flooded.
+	Fleet *Fleet
+}
+
+// Validate returns an error that names the field, its value and its bound if c
+// cannot be used.
+func (c EWMAConfig) Validate() error {
+	switch {
+	case c.Decay != 0 && c.Decay < time.Microsecond:
+		return fmt.Errorf("load: EWMAConfig.Decay is %v, must be at least %v (0 means the default)", c.Decay, time.Microsecond)
+	case c.DefaultRTT < 0:
+		return fmt.Errorf("load: EWMAConfig.DefaultRTT is %v, must not be negative (0 means %v)", c.DefaultRTT, defaultRTT)
+	}
+	return nil
+}
+
+// Defaults of [EWMAConfig].
+const (
+	defaultRTT         = 30 * time.Millisecond
+	defaultPeakDecay   = 10 * time.Second
+	defaultPeakPenalty = 5 * time.Second
+	defaultDecay       = time.Second
+	defaultPenalty     = time.Second
+)
+
+// maxRetryAfter bounds what a server can ask for, as Linkerd does: one wrong
+// header must not take an endpoint out for a day.
+const maxRetryAfter = 5 * time.Minute
+
+// latency is how long an endpoint takes to answer: an average of what it took,
+// or for how long it has owed an answer, whichever is longer.
+type latency struct {
+	flight  flight
+	average average
+	prior   float64
+	penalty float64
+	fleet   *Fleet
+}
+
+func newLatency(c EWMAConfig, decay, penalty time.Duration) latency {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	return latency{
+		average: newAverage(int64(cmp.Or(c.Decay, decay))),
+		prior:   float64(cmp.Or(c.DefaultRTT, defaultRTT)),
+		penalty: float64(max(0, cmp.Or(c.Penalty, penalty))),
+		fleet:   c.Fleet,
+	}
+}
+
+// done records what the end of a call says about latency.
+func (l *latency) done(now int64, t turret.Ticket, o turret.Outcome, retryAfter time.Duration, peak bool) {
+	timed := l.flight.done(now, t, o)
+	elapsed := 0.0
+	if timed {
+		elapsed = float64(max(0, now-t.Start))
+	}
+	switch o {
+	case turret.Unused:
+	case turret.Success:
+		if timed {
+			l.average.record(now, elapsed, peak)
+		}
+	case turret.Ignored: // it would have taken at least this long
+		if known, ok := l.average.load(now); ok && elapsed > known || !ok && elapsed > l.unmeasured() {
+			l.average.record(now, elapsed, peak)
+		}
+	default: // Failure, Overload, and what is none of the outcomes
+		wait := float64(min(max(0, retryAfter), maxRetryAfter))
+		known, _ := l.average.load(now)
+		l.average.record(now, max(l.penalty, wait, known, elapsed), peak)
+	}
+}
+
+// now returns the latency that the next call can expect, in nanoseconds, and
+// the calls in flight.
+func (l *latency) now(now int64) (expected float64, pending int64) {
+	pending, silence := l.flight.now(now)
+	expected, ok := l.average.load(now)
+	if !ok {
+		expected = l.unmeasured()
+	}
+	return max(expected, float64(silence)), pending
+}
+
+func (l *latency) unmeasured() float64 {
+	if l.fleet != nil {
+		if typical := l.fleet.Typical(); typical > 0 {
+			return float64(typical)
+		}
+	}
+	return l.prior
+}
+
+// PeakEWMA is a [Tracker] as Finagle and Tower define it: an average of the
+// latency that jumps to every sample above it, times the calls in flight plus
+// one. The load is in nanoseconds. Its long memory keeps away from an endpoint
+// that was slow once, and so from one that paused once: see [EWMA].
+//
+// It differs from Tower's in this: reading is pure; a failure counts as a
+// penalty, never as speed; a cancelled call is a lower bound, not a sample; an
+// endpoint that owes an answer is at least as slow as it has been silent.
+//
+// Make one with [NewPeakEWMA].
+type PeakEWMA struct {
+	_ cacheLine
+	l latency
+	_ cacheLine
+}
+
+// NewPeakEWMA returns a PeakEWMA with nothing measured. It panics with the
+// error of [EWMAConfig.Validate] if c is not valid.
+func NewPeakEWMA(c EWMAConfig) *PeakEWMA {
+	return &PeakEWMA{l: newLatency(c, defaultPeakDecay, defaultPeakPenalty)}
+}
+
+// Start notes that a call begins.
+func (p *PeakEWMA) Start(now int64) turret.Ticket { return p.l.flight.start(now) }
+
+// StartStream notes that a stream begins.
+func (p *PeakEWMA) StartStream(now int64) turret.Ticket { return p.l.flight.startStream(now) }
+
+// Done records the latency of a success, or what stands for it.
+func (p *PeakEWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter time.Duration) {
+	p.l.done(now, t, o, retryAfter, true)
+}
+
+// Load returns latency x (calls in flight + 1), in nanoseconds.
+func (p *PeakEWMA) Load(now int64) float64 {
+	expected, pending := p.l.now(now)
+	return expected * float64(pending+1)
+}
+
+// EWMA is a [Tracker] like [PeakEWMA] with two differences: its average is a
+// mean, with a short memory, and the load is the square root of the latency
+// times the calls in flight plus one. A few samples are a noisy estimate; the
+// root halves the noise, as go-zero does, and what is in flight now counts for
+// more than what was slow before. The load's unit is the root of a nanosecond.
+//
+// Make one with [NewEWMA].
+type EWMA struct {
+	_ cacheLine
+	l latency
+	_ cacheLine
+}
+
+// NewEWMA returns an EWMA with nothing measured. It panics with the error of
+// [EWMAConfig.Validate] if c is not valid.
+func NewEWMA(c EWMAConfig) *EWMA {
+	return &EWMA{l: newLatency(c, defaultDecay, defaultPenalty)}
+}
+
+// Start notes that a call begins.
+func (e *EWMA) Start(now int64) turret.Ticket { return e.l.flight.start(now) }
+
+// StartStream notes that a stream begins.
+func (e *EWMA) StartStream(now int64) turret.Ticket { return e.l.flight.startStream(now) }
+
+// Done records the latency of a success, or what stands for it.
+func (e *EWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter time.Duration) {
+	e.l.done(now, t, o, retryAfter, false)
+}
+
+// Load returns the root of the latency x (calls in flight + 1).
+func (e *EWMA) Load(now int64) float64 {
+	expected, pending := e.l.now(now)
+	return math.Sqrt(expected) * float64(pending+1)
+}
