@@ -40,7 +40,7 @@ type BudgetConfig struct {
 // cannot be used.
 func (c BudgetConfig) Validate() error {
 	switch {
-	case math.IsNaN(c.Ratio) || c.Ratio > maxRatio || c.Ratio > 0 && c.Ratio < 1/million:
+	case math.IsNaN(c.Ratio) || c.Ratio > maxRatio || c.Ratio > 0 && c.Ratio < 1.0/million:
 		return fmt.Errorf("retry: BudgetConfig.Ratio is %v, must be between 0.000001 and %v (0 means %v, negative none)", c.Ratio, maxRatio, defaultRatio)
 	case c.MinPerSecond > maxMin:
 		return fmt.Errorf("retry: BudgetConfig.MinPerSecond is %d, must be at most %d (0 means %d, negative none)", c.MinPerSecond, maxMin, defaultMin)
@@ -124,7 +124,7 @@ func NewBudget(c BudgetConfig) *Budget {
 	return &Budget{
 		config: c,
 		ratio:  millionths(c.Ratio),
-		free:   int64(c.MinPerSecond) * c.Window.Microseconds(),
+		free:   int64(c.MinPerSecond) * int64(c.Window) / int64(time.Second/million),
 		base:   time.Now(),
 		width:  width,
 		full:   int64(c.Window / width),

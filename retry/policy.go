@@ -15,6 +15,11 @@ import (
 // A Policy decides after each attempt of a call what happens next. Its methods
 // may be called concurrently; those of one call come one after the other, on
 // the goroutine of the call.
+//
+// A Policy that never retries a success may say so with a method
+// OnlyErrors() bool. If it returns true when the layer is made, Next is not
+// called after an attempt without an error: passing attempts and decisions
+// around is most of what a call that succeeds would cost.
 type Policy[Req, Res any] interface {
 	// Begin is called once for each call, before its first attempt.
 	Begin(ctx context.Context, req Req)
@@ -67,6 +72,8 @@ func NewPolicy[Req, Res any](c Config) Policy[Req, Res] {
 }
 
 type policy[Req, Res any] struct{ *rules }
+
+func (p policy[Req, Res]) OnlyErrors() bool { return true }
 
 func (p policy[Req, Res]) Begin(context.Context, Req) { p.Budget.Deposit() }
 

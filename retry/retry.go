@@ -21,15 +21,18 @@ func LayerOf[Req, Res any](p Policy[Req, Res]) turret.Layer[Req, Res] {
 	if p == nil {
 		panic(errors.New("retry: LayerOf: policy is nil"))
 	}
+	o, ok := p.(interface{ OnlyErrors() bool })
+	onlyErrors := ok && o.OnlyErrors()
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
-		return &service[Req, Res]{inner, p}
+		return &service[Req, Res]{inner, p, onlyErrors}
 	}
 }
 
 type service[Req, Res any] struct {
 	turret.Service[Req, Res]
 
-	policy Policy[Req, Res]
+	policy     Policy[Req, Res]
+	onlyErrors bool // a success needs no decision
 }
 
 // Call makes attempts until the policy stops, the deadline leaves no room for
@@ -40,6 +43,9 @@ func (s *service[Req, Res]) Call(ctx context.Context, req Req) (Res, error) {
 	sent := false // any attempt, so that the last one's refusal must not say otherwise
 	for n := 1; ; n++ {
 		res, err := s.Service.Call(ctx, req)
+		if err == nil && s.onlyErrors {
+			return res, nil
+		}
 		sent = sent || !errors.Is(err, turret.ErrNotReady)
 		d := s.policy.Next(ctx, Attempt[Req, Res]{n, req, res, err})
 		if sent {
