@@ -143,3 +143,7 @@ func (r *Record) swap(f func(err error)) (earlier func(err error)) {
 	earlier, r.waiter = r.waiter, f
 	return earlier
 }
+
+// In returns a context, derived from ctx, that carries r: for an attempt whose
+// context does not come from that of [NewContext].
+func (r *Record) In(ctx context.Context) context.Context { return context.WithValue(ctx, key{}, r) }

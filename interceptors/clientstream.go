@@ -1,0 +1,225 @@
+package interceptors
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret/internal/tried"
+)
+
+// StreamClient returns the interceptor of streams for the client side.
+func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		if s.empty {
+			return streamer(ctx, desc, cc, method, opts...)
+		}
+		c := &clientStream{desc: desc, conn: cc, streamer: streamer}
+		c.opts, c.onFinish = takeOnFinish(opts)
+		c.changed.L = &c.mu
+		c.RPC = RPC{Method: method, Kind: kindOf(desc.ClientStreams, desc.ServerStreams), Side: SideClient, leaf: c}
+		go c.run(ctx, s.service)
+		return c.open()
+	}
+}
+
+// A clientStream is a stream of a client: the leaf of its stack, and what the
+// caller gets as its grpc.ClientStream.
+//
+// The stack runs in a goroutine of its own (run), because its Call lasts as
+// long as the stream. The leaf (call) has attempts opened and waits until they
+// are over; the caller's methods work on the attempt of the moment. One mutex
+// guards what they share, and one condition tells of its changes. No wait needs
+// a context: every wait ends because the stack ends, and that because every
+// layer honours its context. The mutex is never held while a method of gRPC
+// runs.
+//
+// While nothing of the stream has reached the caller, an attempt that fails may
+// be replaced by another. Committing (seal) and the end of an attempt are
+// decided under the mutex, so that an attempt has either reached the caller or
+// is replaced, never both. Once the stream is sealed, its methods need the
+// mutex no longer.
+type clientStream struct {
+	RPC
+
+	desc     *grpc.StreamDesc
+	conn     *grpc.ClientConn
+	streamer grpc.Streamer
+	opts     []grpc.CallOption // the caller's, without OnFinish
+	onFinish []func(error)
+
+	// Sealed, and not over: current is final, and may be used without mu.
+	fastSend, fastRecv atomic.Bool
+
+	mu      sync.Mutex
+	changed sync.Cond
+	opening *attempt // to be opened by the caller's goroutine, in open
+	current *attempt // what the caller's methods work on; nil before the first is open
+	sealed  bool     // something has reached the caller: current is the last attempt
+	gone    bool     // the caller's goroutine left open by a panic of the streamer
+	closed  bool     // CloseSend was called
+	waiting int      // methods of the caller that wait for a change
+
+	done   bool  // the stack has returned
+	err    error // then: its error, as a status
+	failed any   // then: its panic or goexit, until a method of the caller takes it
+
+	attempts   int
+	last       *attempt
+	first      attempt // in place: most streams have no other
+	openFailed bool    // the last attempt did not open
+	replay     *replay // nil unless a layer asked to repeat the stream
+	tried      *tried.Record
+}
+
+// open is the caller's part of NewStream: it opens the attempts that the leaf
+// asks for, until one is open or the stack has returned. On this goroutine that
+// costs a fourth less of an empty stream than on a new one, whose stack has yet
+// to grow.
+func (c *clientStream) open() (grpc.ClientStream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.opening != nil:
+			c.openAsked()
+		case c.current != nil:
+			return c.outside(), nil
+		case c.done:
+			return nil, c.verdict()
+		default:
+			c.wait()
+		}
+	}
+}
+
+// openAsked opens the attempt that the leaf asked for. It requires c.mu. If the
+// streamer panics that is the caller's affair, and the leaf gets an error.
+func (c *clientStream) openAsked() {
+	a := c.opening
+	a.err, c.gone = errNotOpened, true // unless openAttempt returns
+	defer func() {
+		c.opening = nil
+		c.changed.Broadcast()
+	}()
+	c.openAttempt(a)
+	c.gone = false
+}
+
+// outside returns the stream as the caller is to see it.
+func (c *clientStream) outside() grpc.ClientStream {
+	if c.replay == nil || c.replay.outside == nil {
+		return c
+	}
+	return &clientMessages{c, c.replay.outside.outward(c, nil)}
+}
+
+var (
+	errNotOpened  = status.Error(codes.Internal, "turret: opening the stream did not return")
+	errNoStream   = status.Error(codes.Internal, "turret: a layer ended the stream without opening it")
+	errStillOpen  = status.Error(codes.Internal, "turret: a layer returned while the stream was open")
+	errLayerExits = status.Error(codes.Internal, "internal error")
+)
+
+// goexit stands for a runtime.Goexit where the value of a panic would be.
+type goexit struct{}
+
+// ending is how a stack ended.
+type ending struct {
+	err    error
+	failed any    // a panic's value, or goexit
+	stack  []byte // of the panic
+}
+
+// run is the goroutine of the stack. Whatever its end, the caller's OnFinish
+// options are called, and then the methods that wait go on.
+func (c *clientStream) run(ctx context.Context, s Service) {
+	e := ending{err: errLayerExits, failed: goexit{}} // unless Call returns or panics
+	defer func() { c.end(&e) }()
+	defer func() { c.callOnFinish(&e) }()
+	defer e.catch()
+	_, err := s.Call(ctx, &c.RPC)
+	e = ending{err: edge(c.checked(err))}
+}
+
+// catch is to be deferred: it makes a panic the ending.
+func (e *ending) catch() {
+	if p := recover(); p != nil {
+		*e = ending{errPanic, p, debug.Stack()}
+	}
+}
+
+func (c *clientStream) callOnFinish(e *ending) {
+	defer e.catch()
+	for _, f := range c.onFinish {
+		f(e.err)
+	}
+}
+
+// checked returns err, the stack's, or what is wrong with its end.
+func (c *clientStream) checked(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.current != nil && !c.current.over:
+		return errStillOpen
+	case c.current == nil && err == nil:
+		return errNoStream
+	default:
+		return err
+	}
+}
+
+// end makes the stack's end known. What a panic was about must not be lost: if
+// no method of the caller is there to take it, it is logged.
+func (c *clientStream) end(e *ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done, c.err, c.failed = true, e.err, e.failed
+	c.fastSend.Store(false)
+	c.fastRecv.Store(false)
+	c.replay.drop()
+	if e.failed != nil && c.waiting == 0 {
+		slog.Error("panic or Goexit in the stack of a stream", "method", c.Method, "panic", e.failed, "stack", string(e.stack))
+	}
+	c.changed.Broadcast()
+}
+
+// verdict returns the error of the stack, once done. A panic or Goexit of the
+// stack goes on in the first method of the caller that comes here. It requires
+// c.mu, and a deferred unlock.
+func (c *clientStream) verdict() error {
+	p := c.failed
+	c.failed = nil
+	switch p.(type) {
+	case nil:
+		return c.err
+	case goexit:
+		runtime.Goexit()
+	default:
+		panic(p)
+	}
+	return c.err
+}
+
+// wait waits for a change on behalf of a method of the caller. It requires c.mu.
+func (c *clientStream) wait() {
+	c.waiting++
+	c.changed.Wait()
+	c.waiting--
+}
+
+func (c *clientStream) newReply() any { return nil }
+
+func (c *clientStream) committed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sealed
+}

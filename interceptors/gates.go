@@ -1,0 +1,37 @@
+package interceptors
+
+import (
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/limit"
+)
+
+// Admit returns a [Layer] that lets RPCs pass through g, and tells g by
+// [Classify] how each went. A stream is inside until it is over. One Gate may
+// serve several layers and stacks, on both sides. It panics if g is nil.
+func Admit(g turret.Gate) Layer {
+	if g == nil {
+		panic("interceptors: Admit: gate is nil")
+	}
+	return turret.Gated(g, Classify)
+}
+
+// ConcurrencyLimit returns a [Layer] that has at most maximum RPCs inside at a
+// time. What comes beyond waits in the line that q describes; the zero Queue
+// refuses at once. It is Admit(limit.NewConcurrency(maximum, q)), and panics as
+// that does: for a negative maximum and an invalid q.
+//
+// It refuses with RESOURCE_EXHAUSTED and reason LIMIT_FULL, QUEUE_FULL or
+// QUEUE_TIMEOUT.
+func ConcurrencyLimit(maximum int, q limit.Queue) Layer {
+	return Admit(limit.NewConcurrency(maximum, q))
+}
+
+// RateLimit returns a [Layer] that lets RPCs pass at the rate r. It is
+// Admit(limit.NewTokenBucket(r, q)), and panics as that does: for an invalid r
+// or q. A stream takes one token, when it opens.
+//
+// It refuses with RESOURCE_EXHAUSTED and reason RATE_LIMITED, and with the
+// delay after which there will be a token again.
+func RateLimit(r limit.Rate, q limit.Queue) Layer {
+	return Admit(limit.NewTokenBucket(r, q))
+}

@@ -1,0 +1,118 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+
+	"github.com/turret-go/turret"
+)
+
+// Named returns l with a name that its refusals, events and spans carry as
+// Layer, in place of that of its kind: of two limits in a stack, one can tell
+// which refused. What comes from inside l's inner service keeps its own name.
+// It panics if name is empty or l is nil.
+func Named(name string, l Layer) Layer {
+	if name == "" {
+		panic("interceptors: Named: name is empty")
+	}
+	if l == nil {
+		panic("interceptors: Named: layer is nil")
+	}
+	return func(inner Service) Service {
+		n := &namedService{name: name}
+		n.Service = l(&insideNamed{inner, n})
+		return n
+	}
+}
+
+// namedService gives its name to what the layer in it refuses and tells.
+type namedService struct {
+	Service
+
+	name string
+}
+
+func (n *namedService) Call(ctx context.Context, rpc *RPC) (any, error) {
+	if rpc.more != nil && rpc.more.observer != nil {
+		rpc = rpc.with(func(x *extra) { x.observer = &observer{named: n, outer: x.observer} })
+	}
+	reply, err := n.Service.Call(ctx, rpc)
+	if err != nil {
+		err = n.rename(err)
+	}
+	return reply, err
+}
+
+func (n *namedService) String() string { return n.name + ": " + describe(n.Service) }
+
+// rename returns err with n's name on its refusal, unless that comes from
+// inside n's inner service.
+func (n *namedService) rename(err error) error {
+	if p, ok := err.(*passedNamed); ok && p.by == n { //nolint:errorlint // just ours, as it came
+		return p.err
+	}
+	if p, ok := errors.AsType[*passedNamed](err); ok && p.by == n {
+		return err
+	}
+	r, ok := errors.AsType[*turret.Refusal](err)
+	if !ok {
+		return err
+	}
+	renamed := *r
+	renamed.Layer = n.name
+	if err == error(r) { //nolint:errorlint // nothing around it
+		return &renamed
+	}
+	return &renamedError{err, &renamed}
+}
+
+// renamedError is an error around a refusal, with the refusal renamed.
+type renamedError struct {
+	error
+
+	refusal *turret.Refusal
+}
+
+func (e *renamedError) Unwrap() error { return e.error }
+
+func (e *renamedError) As(target any) bool {
+	if r, ok := target.(**turret.Refusal); ok {
+		*r = e.refusal
+		return true
+	}
+	return false
+}
+
+// insideNamed is between a named layer and its inner service: it marks the
+// refusals that come from there, and lets its events keep their names.
+type insideNamed struct {
+	Service
+
+	named *namedService
+}
+
+func (s *insideNamed) Call(ctx context.Context, rpc *RPC) (any, error) {
+	if rpc.more != nil {
+		if o := rpc.more.observer.without(s.named); o != rpc.more.observer {
+			rpc = rpc.with(func(x *extra) { x.observer = o })
+		}
+	}
+	reply, err := s.Service.Call(ctx, rpc)
+	if err == nil {
+		return reply, nil
+	}
+	if _, ok := errors.AsType[*turret.Refusal](err); ok {
+		err = &passedNamed{err, s.named}
+	}
+	return reply, err
+}
+
+// passedNamed marks an error that came from inside a named layer's inner
+// service.
+type passedNamed struct {
+	err error
+	by  *namedService
+}
+
+func (e *passedNamed) Error() string { return e.err.Error() }
+func (e *passedNamed) Unwrap() error { return e.err }

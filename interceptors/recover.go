@@ -1,0 +1,64 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errPanic says nothing of what happened: it goes to the peer.
+var errPanic = status.Error(codes.Internal, "internal error")
+
+// Recover returns a [Layer] that turns a panic inside it into INTERNAL. Nothing
+// of the panic leaves the process: its value and its stack go to each f, or to
+// slog's default logger if there is none. rpc is valid while f runs. f may be
+// called concurrently, and a panic of f goes on outwards.
+//
+// Put it outermost, so that it covers the other layers too. A
+// runtime.Goexit is not a panic and passes.
+func Recover(f ...func(ctx context.Context, rpc *RPC, p any, stack []byte)) Layer {
+	if len(f) == 0 {
+		f = append(f, logPanic)
+	}
+	for i := range f {
+		if f[i] == nil {
+			panic(fmt.Sprintf("interceptors: Recover: function %d is nil", i))
+		}
+	}
+	return func(inner Service) Service { return &recoverService{inner, f} }
+}
+
+type recoverService struct {
+	Service
+
+	told []func(ctx context.Context, rpc *RPC, p any, stack []byte)
+}
+
+func (s *recoverService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.caught(ctx, rpc, p)
+			reply, err = nil, errPanic
+		}
+	}()
+	return s.Service.Call(ctx, rpc)
+}
+
+func (s *recoverService) caught(ctx context.Context, rpc *RPC, p any) {
+	stack := debug.Stack()
+	for _, f := range s.told {
+		f(ctx, rpc, p, stack)
+	}
+	rpc.tell(ctx, &Event{Kind: EventPanic, Layer: "recover", Err: errPanic, Panic: p})
+}
+
+func (s *recoverService) String() string { return "recover" }
+
+func logPanic(ctx context.Context, rpc *RPC, p any, stack []byte) {
+	slog.Default().ErrorContext(ctx, "panic in an RPC", "method", rpc.Method, "side", rpc.Side.String(),
+		"panic", fmt.Sprint(p), "stack", string(stack))
+}

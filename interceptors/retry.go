@@ -1,0 +1,186 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/timeout"
+)
+
+// DefaultReplayLimit is how many bytes of sent messages a stream keeps for its
+// replay unless [ReplayLimit] says otherwise: what gRPC's own retry keeps.
+const DefaultReplayLimit = 256 << 10
+
+// A RetryOption says what [Retry] does beyond retry.Config.
+type RetryOption func(*retryService)
+
+// ReplayLimit bounds the bytes of encoded messages that a stream keeps, so that
+// they can be sent again on another attempt. A stream that has sent more goes
+// on and is no longer retried. 0 keeps nothing. The default is
+// [DefaultReplayLimit]. It panics if bytes is negative.
+func ReplayLimit(bytes int) RetryOption {
+	if bytes < 0 {
+		panic(fmt.Sprintf("interceptors: ReplayLimit: bytes is %d, must be at least 0", bytes))
+	}
+	return func(s *retryService) { s.replayLimit = bytes }
+}
+
+// RetryCodes returns a Retryable for retry.Config that answers yes to errors
+// with one of the given codes, and to two more that [Retry] is there for: an
+// attempt that a [Timeout] inside the Retry ended, and RESOURCE_EXHAUSTED from
+// a server that said when to come back. It may be used concurrently.
+func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bool {
+	retryable = slices.Clone(retryable)
+	return func(_ context.Context, err error) bool {
+		code := Code(err)
+		if slices.Contains(retryable, code) || errors.Is(err, timeout.ErrTimeout) {
+			return true
+		}
+		if code != codes.ResourceExhausted {
+			return false
+		}
+		_, said := askedDelay(err)
+		return said
+	}
+}
+
+// Retry returns a [Layer] that tries RPCs of a client again, as c says; RPCs of
+// a server pass through it. It panics with the error of c.Validate if there is
+// one.
+//
+// Without c.Retryable, these are tried again: UNAVAILABLE, what a [Timeout]
+// inside the Retry ended while the RPC's own deadline stands, and
+// RESOURCE_EXHAUSTED where the server said when to come back ([RetryCodes]).
+// What was refused before it was sent (turret.ErrNotReady) is always tried
+// again. A server that says when to come back (grpc-retry-pushback-ms, or
+// RetryInfo) is obeyed to the instant, at most a tenth later; if it says never,
+// something that cannot be read, or longer than the deadline allows, there is
+// no retry. A request that does more than once what it should do once is not
+// safe to retry: see the package documentation of retry.
+//
+// Each attempt after the first carries grpc-previous-rpc-attempts. The reply
+// and the destinations of grpc.Header, grpc.Trailer and grpc.Peer are those of
+// the last attempt, and so is the status, unless the RPC's context has ended:
+// then the status has its code, and the last one's in its text.
+//
+// A stream is tried again until something of it has reached the caller: a
+// message or a header of the server, io.EOF or another error of SendMsg, what
+// Context or Trailer return. Messages that were sent are kept until then, as
+// encoded bytes up to [ReplayLimit], and sent again. A stream of which that is
+// no longer possible goes on without it. No message is delivered twice.
+//
+// gRPC has a retry of its own, which multiplies with this one if a service
+// config switches it on: dial with grpc.WithDisableRetry().
+func Retry(c retry.Config, o ...RetryOption) Layer {
+	if c.Retryable == nil {
+		c.Retryable = RetryCodes(codes.Unavailable)
+	}
+	c.RetryAfter = firstAsked(c.RetryAfter)
+	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c)})
+	template := retryService{retryable: c.Retryable, replayLimit: DefaultReplayLimit}
+	for _, option := range o {
+		option(&template)
+	}
+	return func(inner Service) Service {
+		s := template
+		s.Service, s.inner = layer(inner), inner
+		return &s
+	}
+}
+
+// firstAsked asks f, if there is one, and then the pushback of gRPC.
+func firstAsked(f retryAfter) retryAfter {
+	return func(ctx context.Context, err error) (delay time.Duration, said bool) {
+		if f != nil {
+			if delay, said = f(ctx, err); said {
+				return delay, said
+			}
+		}
+		return askedDelay(err)
+	}
+}
+
+type retryAfter = func(ctx context.Context, err error) (delay time.Duration, said bool)
+
+// retryService is the retry of RPCs: around the mechanism, it prepares the RPC
+// for several attempts and gives the end a status.
+type retryService struct {
+	Service // the mechanism, around inner
+
+	inner       Service
+	retryable   func(ctx context.Context, err error) bool
+	replayLimit int
+}
+
+func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
+	if rpc.Side == SideServer {
+		return s.inner.Call(ctx, rpc)
+	}
+	rpc.leaf.repeat(rpc, s.replayLimit)
+	reply, err := s.Service.Call(ctx, rpc)
+	if err != nil && ctx.Err() != nil {
+		err = s.endedBy(ctx, err)
+	}
+	return reply, err
+}
+
+// endedBy returns the error of an RPC whose context has ended: with the
+// context's code, if the last attempt's error is not an answer but something
+// that would have been tried again.
+func (s *retryService) endedBy(ctx context.Context, err error) error {
+	last := err
+	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
+		last = i.Last
+	}
+	code := Code(ctx.Err())
+	if Code(last) == code || last == err && !s.retryable(ctx, err) { //nolint:errorlint // identity
+		return last
+	}
+	text := fmt.Sprintf("%v; last attempt: %v", ctx.Err(), last)
+	return &statusError{status.New(code, text), &retry.InterruptedError{Err: ctx.Err(), Last: last}}
+}
+
+func (s *retryService) String() string { return describe(s.Service) }
+
+// retryPolicy is the policy of RPCs: that of retry.Config, for RPCs of which
+// nothing has reached the caller.
+type retryPolicy struct{ retry.Policy[*RPC, any] }
+
+// OnlyErrors says that a success needs no decision.
+func (p retryPolicy) OnlyErrors() bool { return true }
+
+func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry.Decision[*RPC, any] {
+	if a.Req.Committed() {
+		return a.Stop()
+	}
+	d := p.Policy.Next(ctx, a)
+	if !d.Again {
+		return d
+	}
+	next := *a.Req
+	next.Attempt++
+	d.Req = &next
+	if e, refused := refusedEvent(a.Err); refused {
+		a.Req.tell(ctx, &e)
+	}
+	a.Req.tell(ctx, &Event{
+		Kind: EventRetry, Layer: "retry", Reason: reasonOf(a.Err), Attempt: next.Attempt, Delay: d.Delay, Err: a.Err,
+	})
+	return d
+}
+
+func (p retryPolicy) String() string { return describePolicy(p.Policy) }
+
+func describePolicy(p any) string {
+	if d, ok := p.(fmt.Stringer); ok {
+		return d.String()
+	}
+	return "retry"
+}

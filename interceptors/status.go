@@ -1,0 +1,129 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/timeout"
+)
+
+// A statusError is an error as it leaves a stack: a status, and the error that
+// it stands for.
+type statusError struct {
+	status *status.Status
+	err    error
+}
+
+// Error has the form of gRPC's own status errors.
+func (e *statusError) Error() string {
+	return fmt.Sprintf("rpc error: code = %s desc = %s", e.status.Code(), e.status.Message())
+}
+
+// GRPCStatus returns the status.
+func (e *statusError) GRPCStatus() *status.Status { return e.status }
+
+// Unwrap returns the cause.
+func (e *statusError) Unwrap() error { return e.err }
+
+// grpcStatus is an error that carries a status, as gRPC recognizes it.
+type grpcStatus interface {
+	error
+	GRPCStatus() *status.Status
+}
+
+// edge returns err as it leaves a stack: with a status. An error that is one
+// already is returned as it is.
+func edge(err error) error {
+	if err == nil {
+		return nil
+	}
+	if s, ok := err.(grpcStatus); ok && s.GRPCStatus() != nil { //nolint:errorlint // gRPC looks at the outermost error too
+		return err
+	}
+	return &statusError{Status(err), err}
+}
+
+// Status returns the status with which err leaves a stack, as the table of the
+// package's documentation says. The status of nil is OK. The result is not to
+// be changed.
+func Status(err error) *status.Status {
+	if err == nil {
+		return nil
+	}
+	if s, ok := errors.AsType[grpcStatus](err); ok && s.GRPCStatus() != nil {
+		return status.Convert(err)
+	}
+	if r, ok := errors.AsType[*turret.Refusal](err); ok {
+		return refusalStatus(r)
+	}
+	if e, ok := errors.AsType[*timeout.Error](err); ok {
+		return timeoutStatus(e.After)
+	}
+	return status.New(Code(err), err.Error())
+}
+
+// Code returns the code of [Status], without building it.
+func Code(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
+	if s, ok := errors.AsType[grpcStatus](err); ok && s.GRPCStatus() != nil {
+		return s.GRPCStatus().Code()
+	}
+	if r, ok := errors.AsType[*turret.Refusal](err); ok {
+		return refusalCode(r.Kind)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	default:
+		return codes.Unknown
+	}
+}
+
+// handled returns the error of a handler as its stack is to see it: without the
+// causes that would say that the request was not sent, or that this side
+// refused it. A handler that returns them has run; they are about a call of its
+// own. The error keeps its text, its status and everything else.
+func handled(err error) error {
+	if err == nil || !isTurrets(err) {
+		return err
+	}
+	return &handledError{Status(err), err}
+}
+
+func isTurrets(err error) bool {
+	if errors.Is(err, turret.ErrNotReady) || errors.Is(err, timeout.ErrTimeout) {
+		return true
+	}
+	_, ok := errors.AsType[*turret.Refusal](err)
+	return ok
+}
+
+type handledError struct {
+	status *status.Status
+	err    error
+}
+
+func (e *handledError) Error() string              { return e.err.Error() }
+func (e *handledError) GRPCStatus() *status.Status { return e.status }
+
+func (e *handledError) Is(target error) bool {
+	return target != turret.ErrNotReady && target != timeout.ErrTimeout && errors.Is(e.err, target) //nolint:errorlint // sentinels, compared by identity
+}
+
+func (e *handledError) As(target any) bool {
+	switch target.(type) {
+	case **turret.Refusal, **timeout.Error, **pushedBack:
+		return false
+	default:
+		return errors.As(e.err, target)
+	}
+}
