@@ -61,9 +61,9 @@ func (b Backoff) Delay(attempt int, random uint64) time.Duration {
 	}
 	span := uint64(bound)
 	if b.Jitter > 0 && b.Jitter < 1 {
-		// The product is rounded where bound has more than 53 bits; it must
-		// not pass bound for it.
-		span = min(span, uint64(b.Jitter*float64(bound)))
+		// Rounding does not lift the product above bound, even where bound has
+		// more than 53 bits.
+		span = uint64(b.Jitter * float64(bound))
 	}
 	// The high word of the product is uniform over [0, span), to the
 	// nanosecond: the jitter is one of the whole duration, not of its seconds.
@@ -85,7 +85,7 @@ func (b Backoff) bound(attempt int) time.Duration {
 	base := cmp.Or(b.Base, min(defaultBase, longest))
 	doublings := max(attempt, 1) - 1
 	// Shifting the limit down instead of the base up cannot overflow.
-	if doublings >= 63 || base > longest>>doublings {
+	if base > longest>>doublings {
 		return longest
 	}
 	return base << doublings

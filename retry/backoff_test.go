@@ -29,6 +29,7 @@ func TestBackoffDelay(t *testing.T) {
 		{"default, at the cap", Backoff{}, 8, 0, 5 * time.Second},
 		{"default, at the cap there is jitter too", Backoff{}, 8, 1 << 63, 2500 * ms},
 		{"attempts below one count as one", Backoff{}, -3, 0, 50 * ms},
+		{"almost full jitter of the longest bound", Backoff{Base: math.MaxInt64, Jitter: 1 - 0x1p-53}, 1, longest, 1024},
 		{"far beyond any shift", Backoff{}, math.MaxInt, 0, 5 * time.Second},
 		{"63 doublings", Backoff{Base: 1, Max: -1}, 64, 0, math.MaxInt64},
 		{"62 doublings", Backoff{Base: 1, Max: -1}, 63, 0, 1 << 62},
@@ -104,6 +105,7 @@ func FuzzBackoffDelay(f *testing.F) {
 	f.Add(int64(0), int64(0), 0.0, 1, uint64(0))
 	f.Add(int64(time.Second), int64(-1), 1.0, 40, uint64(longest))
 	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 0.999, 2, uint64(longest))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1-0x1p-53, 1, uint64(longest))
 	f.Add(int64(1), int64(math.MaxInt64), 1e-300, math.MaxInt, uint64(1))
 	f.Fuzz(func(t *testing.T, base, limit int64, jitter float64, attempt int, random uint64) {
 		b := Backoff{Base: time.Duration(base), Max: time.Duration(limit), Jitter: jitter}

@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"iter"
 	"math"
 	"math/big"
 	"slices"
@@ -170,6 +171,83 @@ func TestBudgetForgetsCalls(t *testing.T) {
 	}
 }
 
+// What is exactly a Window old is where a grid goes wrong, and more so if the
+// Window is not a whole number of buckets. One event, then one retry about a
+// Window later: it is granted only if the ledger allows it, and refused only if
+// two buckets may make the difference.
+func TestBudgetEdgesOfTheWindow(t *testing.T) {
+	for _, window := range []time.Duration{time.Second, time.Second + 1, time.Second - 1, time.Second / 3, 10*ms + 77, 7777777777} {
+		pays := BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: window}
+		frees := BudgetConfig{Ratio: -1, MinPerSecond: int(time.Second/window) + 1, Window: window} // 1 a Window and a bit
+		width := NewBudget(pays).width
+		for first := range around(width) {
+			for _, base := range []time.Duration{first + window, 99 * width, 100 * width, 101 * width, 102 * width, 103 * width} {
+				for at := range around(base) {
+					b, l := NewBudget(pays), newLedger(million, pays)
+					b.deposit(first)
+					l.calls = []time.Duration{first}
+					l.checkOne(t, b, at)
+
+					b, l = NewBudget(frees), newLedger(0, frees)
+					for l.allowed(1, first, 0) {
+						if !b.withdraw(first) {
+							t.Fatalf("window %v: the reserve is not free at %v", window, first)
+						}
+						l.retries = append(l.retries, first)
+					}
+					l.checkOne(t, b, at)
+				}
+			}
+		}
+	}
+}
+
+// around yields d and its neighbours.
+func around(d time.Duration) iter.Seq[time.Duration] {
+	return slices.Values([]time.Duration{d - 1, d, d + 1})
+}
+
+// checkOne asks b for a retry and fails the test if the answer is not the
+// ledger's, up to two buckets.
+func (l *ledger) checkOne(t *testing.T, b *Budget, at time.Duration) {
+	t.Helper()
+	switch granted := b.withdraw(at); {
+	case granted && !l.allowed(1, at, 0):
+		t.Fatalf("window %v, calls at %v, retries at %v: granted at %v, beyond the bound", l.window, l.calls, l.retries, at)
+	case !granted && l.allowed(1, at, 2*b.width):
+		t.Fatalf("window %v, calls at %v, retries at %v: refused at %v though there is room", l.window, l.calls, l.retries, at)
+	case granted:
+		l.retries = append(l.retries, at)
+	}
+}
+
+// However long a budget was idle, it starts afresh.
+func TestBudgetAfterIdling(t *testing.T) {
+	for idle := range 4 * ring {
+		b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: 1})
+		at := time.Duration(idle) * b.width
+		for b.withdraw(0) { //nolint:revive // drained
+		}
+		if got, want := b.withdraw(at), idle >= ring; got != want {
+			t.Errorf("after %d buckets: %v, want %v", idle, got, want)
+		}
+	}
+}
+
+// The clock does not go backwards under the lock; if it did, what was counted
+// would stay so.
+func TestBudgetClockGoesBack(t *testing.T) {
+	b := NewBudget(BudgetConfig{Ratio: -1, Window: time.Second})
+	for i, tt := range []struct {
+		at   time.Duration
+		want bool
+	}{{5 * time.Second, true}, {4500 * ms, false}, {5100 * ms, false}, {6100 * ms, true}} {
+		if got := b.withdraw(tt.at); got != tt.want {
+			t.Errorf("%d, at %v: %v, want %v", i, tt.at, got, tt.want)
+		}
+	}
+}
+
 // A call whose goroutine slept between reading the clock and counting is
 // counted where it belongs, or not at all.
 func TestBudgetLateDeposit(t *testing.T) {
@@ -213,6 +291,23 @@ func TestBudgetBucketIsFull(t *testing.T) {
 	b.spent = int64(buckets*countMask*maxRatio) + maxMin*int64(maxWindow/time.Second)
 	if got := b.room(); got != 0 {
 		t.Errorf("with all spent, room is %d units, want 0", got)
+	}
+}
+
+func TestBudgetCountsEveryCall(t *testing.T) {
+	const callers, each = 4, 1_000_000
+	b := NewBudget(BudgetConfig{Window: maxWindow})
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range each {
+				b.deposit(0) // no clock between them: as close as they can get
+			}
+		})
+	}
+	wg.Wait()
+	if got := b.Stats().Calls; got != callers*each {
+		t.Errorf("%d calls counted, want %d", got, callers*each)
 	}
 }
 
@@ -382,14 +477,7 @@ func FuzzBudget(f *testing.F) {
 				l.calls = append(l.calls, at)
 				continue
 			}
-			switch granted := b.withdraw(at); {
-			case granted && !l.allowed(1, at, 0):
-				t.Fatalf("at %v: granted beyond the bound", at)
-			case !granted && l.allowed(1, at, 2*b.width):
-				t.Fatalf("at %v: refused though there is room", at)
-			case granted:
-				l.retries = append(l.retries, at)
-			}
+			l.checkOne(t, b, at)
 		}
 	})
 }

@@ -175,6 +175,15 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// All who were refused with the same RetryAfter do not come back at once.
+func TestRefusalIsSpread(t *testing.T) {
+	r := newRules(Config{})
+	r.random = func() uint64 { return longest }
+	if got, again := r.decide(t.Context(), 1, &turret.Refusal{RetryAfter: time.Second}); got != 1100*ms || !again {
+		t.Errorf("delay is %v, %v, want 1.1s", got, again)
+	}
+}
+
 func TestConfigValidate(t *testing.T) {
 	for _, c := range []Config{{}, {MaxAttempts: 1, MaxDelay: -1, Budget: Unlimited}} {
 		if err := c.Validate(); err != nil {
