@@ -4,46 +4,28 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/turret-go/turret/internal/wire"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 )
 
-// dial starts a gRPC server with a Server called "one" and returns a client of
-// it. Both end with the test, in the order that a bubble needs: the client, then
-// the server, which waits for its handlers. It takes its place in the bubble
-// that calls it.
+// dial returns a client of a Server called "one", which ends with the test. It
+// takes its place in the bubble that calls it.
 func dial(t *testing.T, options ...grpc.ServerOption) echov1.EchoServiceClient {
 	t.Helper()
-	listener := bufconn.Listen(64 << 10)
-	server := grpc.NewServer(append(options, grpc.WaitForHandlers(true))...)
-	echov1.RegisterEchoServiceServer(server, New("one"))
-	go server.Serve(listener) //nolint:errcheck // ends with Stop, and nil is all it can say then
-	conn, err := grpc.NewClient("passthrough:echo",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDisableRetry(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPayload)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-		server.Stop()
+	pair := wire.Start(t, wire.Config{
+		Register: func(s grpc.ServiceRegistrar) { echov1.RegisterEchoServiceServer(s, New("one")) },
+		Server:   options,
 	})
-	return echov1.NewEchoServiceClient(conn)
+	return echov1.NewEchoServiceClient(pair.Conn)
 }
 
 // around is f around every handler, of whatever kind.
