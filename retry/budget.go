@@ -86,7 +86,12 @@ const (
 // exactly, for any ratio and at any spacing of the calls. Calls and retries
 // are counted in buckets of a hundredth of the Window on a grid that does not
 // move; of the oldest bucket, which lies partly in the Window, the retries are
-// counted and the calls are not, so the error is never in favour of a retry.
+// counted and the calls are not, so the error is never in favour of a retry
+// and costs about one of a hundred. The idea is that of Finagle's RetryBudget.
+//
+// Each budget has its MinPerSecond to itself: many small clients with one each
+// may together retry as often as they like. Share one where they send to the
+// same place.
 //
 // A Budget is made by [NewBudget]; the zero Budget allows everything, as
 // [Unlimited] does. Its methods may be called concurrently, and it may be
@@ -99,7 +104,7 @@ type Budget struct {
 	width  time.Duration // of a bucket; 0: unlimited
 	full   int64         // buckets that lie wholly within a Window, the current one among them
 
-	// calls are counted without a lock, see count.
+	// calls are counted without a lock, see counted.
 	calls [ring]atomic.Uint64
 
 	mu      sync.Mutex

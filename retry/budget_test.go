@@ -76,8 +76,8 @@ func drive(b *Budget, l *ledger, every, length time.Duration) {
 
 // In steady state a budget under total failure gives what it was told to, at
 // any ratio and any spacing: never more over a Window, and less by no more than
-// the bucket that is counted against it. (Tower's gives 100 % for 0.6, 50 % for
-// 0.34, and a reserve that is 1.7 times too large at most spacings.)
+// the bucket that is counted against it. (Truncating the ratio to one over a
+// whole number, as Tower does, would make 100 % of 0.6 and 50 % of 0.34.)
 func TestBudgetGivesItsRatio(t *testing.T) {
 	const warmUp, length = 20 * time.Second, 70 * time.Second
 	tests := []struct {
