@@ -72,7 +72,8 @@ func TestBackoffJitterIsUniform(t *testing.T) {
 
 func TestBackoffValidate(t *testing.T) {
 	for _, b := range []Backoff{
-		{}, {Base: -1, Max: -1, Jitter: -1},
+		{},
+		{Base: -1, Max: -1, Jitter: -1},
 		{Base: time.Second, Max: time.Second, Jitter: 1},
 		{Base: time.Hour},
 		{Max: 1},

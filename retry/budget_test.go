@@ -226,7 +226,7 @@ func TestBudgetAfterIdling(t *testing.T) {
 	for idle := range 4 * ring {
 		b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: 1})
 		at := time.Duration(idle) * b.width
-		for b.withdraw(0) { //nolint:revive // drained
+		for b.withdraw(0) { // all there is
 		}
 		if got, want := b.withdraw(at), idle >= ring; got != want {
 			t.Errorf("after %d buckets: %v, want %v", idle, got, want)
@@ -272,8 +272,8 @@ func TestBudgetLateDeposit(t *testing.T) {
 }
 
 func TestBudgetBucketIsFull(t *testing.T) {
-	full, ok := uint64(7<<countBits|countMask), false
-	if _, ok = counted(full, 7); ok {
+	const full = 7<<countBits | countMask
+	if _, ok := counted(full, 7); ok {
 		t.Error("a full bucket counts on")
 	}
 	if next, ok := counted(full, 8); !ok || callsIn(next, 8) != 1 || callsIn(next, 7) != 0 {
@@ -397,8 +397,12 @@ func TestBudgetBeforeItsBase(t *testing.T) {
 
 func TestBudgetValidate(t *testing.T) {
 	for _, c := range []BudgetConfig{
-		{}, {Ratio: -1, MinPerSecond: -1}, {Ratio: 1000, MinPerSecond: 1e6, Window: 10 * time.Minute},
-		{Ratio: 1e-6, Window: 10 * ms}, {Ratio: math.Inf(-1)}, {Window: time.Second / 3},
+		{},
+		{Ratio: -1, MinPerSecond: -1},
+		{Ratio: 1000, MinPerSecond: 1e6, Window: 10 * time.Minute},
+		{Ratio: 1e-6, Window: 10 * ms},
+		{Ratio: math.Inf(-1)},
+		{Window: time.Second / 3},
 	} {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%+v: %v", c, err)
