@@ -1,0 +1,107 @@
+// Package demo is what the example programs share: a fleet of Echo servers that
+// misbehave, and a load on them that is measured.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret/internal/echo"
+	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+)
+
+// A Server says how one server of a fleet behaves.
+type Server struct {
+	Name string
+	// Delay is how long each RPC takes.
+	Delay time.Duration
+	// FailShare is the share of RPCs that fail with UNAVAILABLE, at once.
+	FailShare float64
+	// Options are further options of the server: its stack.
+	Options []grpc.ServerOption
+}
+
+// A Fleet is a number of servers on loopback TCP.
+type Fleet struct {
+	servers   []*grpc.Server
+	addresses []resolver.Address
+}
+
+// StartFleet starts the servers. They run until Stop.
+func StartFleet(ctx context.Context, servers ...Server) (*Fleet, error) {
+	f := &Fleet{}
+	for _, s := range servers {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			f.Stop()
+			return nil, fmt.Errorf("listen for server %s: %w", s.Name, err)
+		}
+		server := grpc.NewServer(append(s.Options, s.behave()...)...)
+		echov1.RegisterEchoServiceServer(server, echo.New(s.Name))
+		go func() { _ = server.Serve(listener) }() // returns nil after Stop
+		f.servers = append(f.servers, server)
+		f.addresses = append(f.addresses, resolver.Address{Addr: listener.Addr().String()})
+	}
+	return f, nil
+}
+
+// Stop stops all servers.
+func (f *Fleet) Stop() {
+	for _, s := range f.servers {
+		s.Stop()
+	}
+}
+
+// Dial connects to all servers of the fleet.
+func (f *Fleet) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	r := manual.NewBuilderWithScheme("fleet")
+	r.InitialState(resolver.State{Addresses: f.addresses})
+	return grpc.NewClient(r.Scheme()+":///echo", append([]grpc.DialOption{
+		grpc.WithResolvers(r),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableRetry(), // gRPC's own, which would multiply with ours
+	}, options...)...)
+}
+
+// behave are the interceptors, innermost on the server, that make it slow or
+// flaky.
+func (s Server) behave() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			if err := s.misbehave(ctx); err != nil {
+				return nil, err
+			}
+			return handler(ctx, req)
+		}),
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			if err := s.misbehave(stream.Context()); err != nil {
+				return err
+			}
+			return handler(srv, stream)
+		}),
+	}
+}
+
+func (s Server) misbehave(ctx context.Context) error {
+	if rand.Float64() < s.FailShare {
+		return status.Errorf(codes.Unavailable, "server %s is flaky", s.Name)
+	}
+	timer := time.NewTimer(s.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

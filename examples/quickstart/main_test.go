@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/turret-go/turret/examples/internal/demo"
+)
+
+// TestReport runs the program and reads its figures back: they must agree with
+// each other, and show what the stack is for.
+func TestReport(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-for", "4s"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	rows := parseTable(t, out.String())
+	var success [2]float64
+	for side := range 2 {
+		calls, succeeded := rows.number(t, "calls", side), rows.number(t, "successes", side)
+		failed := rows.sum(t, "failures", side)
+		if calls < 100 || succeeded+failed != calls {
+			t.Errorf("side %d: %v calls, %v successes and %v failures, want at least 100 calls and the rest to add up", side, calls, succeeded, failed)
+		}
+		success[side] = succeeded / calls
+		share := 0.0
+		for _, name := range names {
+			share += rows.number(t, "answers from "+name, side)
+		}
+		if share < 99.5 || share > 100.5 {
+			t.Errorf("side %d: the servers' shares add up to %v %%", side, share)
+		}
+		for _, kind := range demo.Kinds {
+			p50, p99 := rows.number(t, kind+" p50", side), rows.number(t, kind+" p99", side)
+			if p50 < 3 || p99 < p50 {
+				t.Errorf("side %d: %s takes %v ms at p50 and %v ms at p99; no server answers within 3 ms", side, kind, p50, p99)
+			}
+		}
+	}
+	if success[1] <= success[0] {
+		t.Errorf("%.3f of the calls succeed through the stack, %.3f without", success[1], success[0])
+	}
+	if rows.number(t, "retries", 1) == 0 {
+		t.Error("no retry, though one server is flaky")
+	}
+	if t.Failed() {
+		t.Log("\n" + out.String())
+	}
+}
+
+func TestFlags(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-h"}, &out); !errors.Is(err, flag.ErrHelp) || !strings.Contains(out.String(), "-for") {
+		t.Errorf("-h: error %v, output %q", err, out.String())
+	}
+	for _, args := range [][]string{{"-for", "1ms"}, {"-for", "2h"}, {"-rate", "0"}, {"-rate", "x"}, {"extra"}} {
+		if err := run(t.Context(), args, &out); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
+
+// table holds the two cells of each row by its name.
+type tableRows map[string][2]string
+
+func parseTable(t *testing.T, out string) tableRows {
+	t.Helper()
+	rows := tableRows{}
+	for line := range strings.Lines(out) {
+		cells := strings.Split(line, "|")
+		if len(cells) == 5 {
+			rows[strings.TrimSpace(cells[1])] = [2]string{strings.TrimSpace(cells[2]), strings.TrimSpace(cells[3])}
+		}
+	}
+	if len(rows) == 0 {
+		t.Fatalf("no table in %q", out)
+	}
+	return rows
+}
+
+var number = regexp.MustCompile(`[0-9.]+`)
+
+// number returns the first number of a cell.
+func (r tableRows) number(t *testing.T, row string, side int) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(number.FindString(r[row][side]), 64)
+	if err != nil {
+		t.Fatalf("row %q, side %d: %q: %v", row, side, r[row][side], err)
+	}
+	return n
+}
+
+// sum returns the sum of the numbers in a cell.
+func (r tableRows) sum(t *testing.T, row string, side int) float64 {
+	t.Helper()
+	total := 0.0
+	for _, s := range number.FindAllString(r[row][side], -1) {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	return total
+}
