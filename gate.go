@@ -98,6 +98,12 @@ func (s *gated[Req, Res]) Call(ctx context.Context, req Req) (res Res, err error
 	return res, err
 }
 
-// String returns the gate as fmt prints it, so that a stack can be printed with
-// the state of its gates.
-func (s *gated[Req, Res]) String() string { return fmt.Sprint(s.gate) }
+// String returns the gate's String, so that a stack can be printed with the
+// state of its gates, or its type if it has none: fmt would read the fields of a
+// gate that is in use.
+func (s *gated[Req, Res]) String() string {
+	if g, ok := s.gate.(fmt.Stringer); ok {
+		return g.String()
+	}
+	return fmt.Sprintf("%T", s.gate)
+}
