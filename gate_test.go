@@ -30,14 +30,22 @@ func TestGatedLeavesOnEveryWayOut(t *testing.T) {
 		"classified":         {func(context.Context) (string, error) { return "", errBoom }, overload, turret.Overload},
 		"classified success": {func(context.Context) (string, error) { return "", nil }, overload, turret.Overload},
 		"panic":              {func(context.Context) (string, error) { panic("boom") }, overload, turret.Failure},
-		"goexit": {func(context.Context) (string, error) { runtime.Goexit(); return "", nil },
-			overload, turret.Failure},
-		"panic in classify": {func(context.Context) (string, error) { return "", nil },
-			func(context.Context, string, string, error) turret.Outcome { panic("boom") }, turret.Failure},
-		"goexit in classify": {func(context.Context) (string, error) { return "", nil },
-			func(context.Context, string, string, error) turret.Outcome { runtime.Goexit(); return 0 }, turret.Failure},
-		"not sent": {func(context.Context) (string, error) { return "", turret.ErrNotReady },
-			overload, turret.Unused},
+		"goexit": {
+			func(context.Context) (string, error) { runtime.Goexit(); return "", nil },
+			overload, turret.Failure,
+		},
+		"panic in classify": {
+			func(context.Context) (string, error) { return "", nil },
+			func(context.Context, string, string, error) turret.Outcome { panic("boom") }, turret.Failure,
+		},
+		"goexit in classify": {
+			func(context.Context) (string, error) { return "", nil },
+			func(context.Context, string, string, error) turret.Outcome { runtime.Goexit(); return 0 }, turret.Failure,
+		},
+		"not sent": {
+			func(context.Context) (string, error) { return "", turret.ErrNotReady },
+			overload, turret.Unused,
+		},
 		"refused below": {func(context.Context) (string, error) {
 			return "", fmt.Errorf("below: %w", &turret.Refusal{Reason: turret.ReasonLimitFull})
 		}, overload, turret.Unused},
@@ -121,10 +129,10 @@ func TestGatedWhoIsRefusedDoesNotCall(t *testing.T) {
 	})
 	refusal := &turret.Refusal{Reason: "SHUT"}
 	service := turret.Gated[string, string](shut{err: refusal}, nil)(inner)
-	if _, err := service.Call(t.Context(), ""); err != error(refusal) {
+	if _, err := service.Call(t.Context(), ""); err != error(refusal) { //nolint:errorlint // the error itself is promised
 		t.Errorf("Call: %v, want the gate's error itself", err)
 	}
-	if err := service.Ready(t.Context()); err != error(refusal) {
+	if err := service.Ready(t.Context()); err != error(refusal) { //nolint:errorlint // the error itself is promised
 		t.Errorf("Ready: %v, want the gate's error itself", err)
 	}
 }

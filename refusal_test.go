@@ -19,8 +19,10 @@ func TestRefusalText(t *testing.T) {
 		"reason": {turret.Refusal{Reason: "LIMIT_FULL"}, "LIMIT_FULL"},
 		"layer":  {turret.Refusal{Layer: "limit", Reason: "LIMIT_FULL"}, "limit: LIMIT_FULL"},
 		"error":  {turret.Refusal{Layer: "limit", Reason: "LIMIT_FULL", Err: errBoom}, "limit: boom"},
-		"retry after": {turret.Refusal{Layer: "limit", Err: errBoom, RetryAfter: 1500 * time.Millisecond},
-			"limit: boom, retry after 1.5s"},
+		"retry after": {
+			turret.Refusal{Layer: "limit", Err: errBoom, RetryAfter: 1500 * time.Millisecond},
+			"limit: boom, retry after 1.5s",
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -73,7 +75,7 @@ func TestWhatErrorsMatch(t *testing.T) {
 			}
 			_, asType := errors.AsType[*turret.Refusal](tt.err)
 			var target *turret.Refusal
-			if as := errors.As(tt.err, &target); as != tt.aRefusal || asType != tt.aRefusal { //nolint:modernize // both ways are to work
+			if as := errors.As(tt.err, &target); as != tt.aRefusal || asType != tt.aRefusal {
 				t.Errorf("errors.As %t and errors.AsType %t, want %t", as, asType, tt.aRefusal)
 			}
 		})

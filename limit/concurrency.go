@@ -71,6 +71,7 @@ func (c *Concurrency) Enter(ctx context.Context) (turret.Ticket, error) {
 		if c.line.queue.Max == 0 {
 			return turret.Ticket{}, c.refuse()
 		}
+	case unclear:
 	}
 	return turret.Ticket{}, c.line.enter(ctx)
 }
@@ -82,6 +83,7 @@ func (c *Concurrency) TryEnter(context.Context) (turret.Ticket, error) {
 		return turret.Ticket{}, nil
 	case out:
 		return turret.Ticket{}, c.refuse()
+	case unclear:
 	}
 	return turret.Ticket{}, c.line.tryEnter()
 }

@@ -25,7 +25,7 @@ func ExampleRecorder() {
 
 	_, _ = service.Call(context.Background(), "gopher")
 	_, _ = service.Call(context.Background(), "")
-	fmt.Println(calls.Outcomes())
+	fmt.Println(calls.Outcomes()) //nolint:staticcheck // outcomes are not bytes of text
 	fmt.Println(calls)
 	// Output:
 	// [Success Failure]
