@@ -21,9 +21,9 @@ type Config struct {
 	MaxAttempts int
 	// Backoff says how long to wait before a retry.
 	Backoff Backoff
-	// MaxDelay is the longest delay that is slept. If a retry would have to
-	// wait longer, because the other side asked for it, there is none. 0 means
-	// 30 s; negative: no bound but the caller's deadline.
+	// MaxDelay is the longest delay that is slept. A retry that would have to
+	// wait longer, usually because the other side asked for it, does not
+	// happen. 0 means 30 s; negative: no bound but the caller's deadline.
 	MaxDelay time.Duration
 	// Budget bounds the retries of all calls together. nil means one of its
 	// own for each call of [Layer] or [NewPolicy], with the default

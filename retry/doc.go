@@ -17,8 +17,8 @@
 // carrying it out twice does no harm: a read, or a write that names its effect
 // (set x to 5, create the order with this id), not one that adds to it. The
 // default retries every error, because this package does not know your errors.
-// Say which of them are transient. That of the caller's own context is never
-// retried.
+// Say which of them are transient. Once the caller's context has ended there is
+// no retry.
 //
 // A call with an attempt that was sent does not match turret.ErrNotReady any
 // more, even if its last attempt was refused: a layer further out must not take
@@ -44,11 +44,11 @@
 //
 // # Order
 //
-// Outside a timeout, a retry bounds each attempt and retries those that ran out
-// of time; inside one, all attempts and delays share the bound. Inside a
-// concurrency limit a call keeps its place between its attempts; outside one,
-// each attempt waits in line again. A recording or tracing layer outside sees
-// calls, inside it sees attempts.
+// A timeout inside a retry bounds each attempt, and those that ran out of time
+// are retried; one outside bounds the call with all its attempts and delays. A
+// concurrency limit inside has each attempt wait in line; in one outside the
+// call keeps its place between its attempts. A layer that records or traces
+// sees attempts inside and calls outside.
 //
 // # Differences from Tower
 //
