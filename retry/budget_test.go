@@ -79,7 +79,7 @@ func drive(b *Budget, l *ledger, every, length time.Duration) {
 // the bucket that is counted against it. (Truncating the ratio to one over a
 // whole number, as Tower does, would make 100 % of 0.6 and 50 % of 0.34.)
 func TestBudgetGivesItsRatio(t *testing.T) {
-	const warmUp, length = 20 * time.Second, 70 * time.Second
+	const warmUp, length = 15 * time.Second, 45 * time.Second
 	tests := []struct {
 		ratio      float64
 		perMillion int64
@@ -295,7 +295,7 @@ func TestBudgetBucketIsFull(t *testing.T) {
 }
 
 func TestBudgetCountsEveryCall(t *testing.T) {
-	const callers, each = 4, 1_000_000
+	const callers, each = 4, 500_000
 	b := NewBudget(BudgetConfig{Window: maxWindow})
 	var wg sync.WaitGroup
 	for range callers {
