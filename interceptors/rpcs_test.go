@@ -180,6 +180,12 @@ func (w *world) open(ctx context.Context, k interceptors.Kind, opts ...grpc.Call
 	return w.Conn.NewStream(ctx, desc, method(k), opts...)
 }
 
+// unsendable returns a context with metadata that gRPC does not send: an RPC with
+// it ends before it has begun, with INTERNAL.
+func unsendable(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "not a key", "")
+}
+
 // receive reads s to its end. A success is nil.
 func receive(s grpc.ClientStream, k interceptors.Kind) (responses []*response, err error) {
 	for {
