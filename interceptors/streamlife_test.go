@@ -17,6 +17,7 @@ import (
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/turrettest"
 )
 
@@ -27,7 +28,8 @@ import (
 type room struct {
 	calls *turrettest.Recorder
 	limit *limit.Concurrency
-	after func() // if not nil, runs inside the room when the call in it is over
+	after func()             // if not nil, runs inside the room when the call in it is over
+	inner interceptors.Layer // if not nil, the innermost
 }
 
 func newRoom() *room {
@@ -43,7 +45,7 @@ func (r *room) stack(outer ...interceptors.Layer) *interceptors.Stack {
 		}
 		return reply, err
 	})
-	return interceptors.New(append(outer, interceptors.Admit(r.calls), interceptors.Admit(r.limit), atEnd)...)
+	return interceptors.New(append(outer, interceptors.Admit(r.calls), interceptors.Admit(r.limit), atEnd, r.inner)...)
 }
 
 func (r *room) full() bool { return r.limit.Stats().InFlight == 1 }
@@ -79,9 +81,11 @@ type life struct {
 // deadline is that of the stream's context, and is in nobody's way.
 const deadline = time.Hour
 
-func newLife(t *testing.T, k interceptors.Kind) *life {
+// newLife opens a stream; innermost, if not nil, is a layer of the client.
+func newLife(t *testing.T, k interceptors.Kind, innermost interceptors.Layer) *life {
 	t.Helper()
 	l := &life{t: t, kind: k, client: newRoom(), server: newRoom()}
+	l.client.inner = innermost
 	l.world = newWorld(t, worldOf{client: l.client.stack(), server: l.server.stack(interceptors.Recover(silently))})
 	ctx, cancel := context.WithTimeout(holding(t.Context()), deadline)
 	l.cancel = cancel
@@ -226,10 +230,22 @@ func (l *life) closeConn() {
 }
 
 func TestStreamIsOneCall(t *testing.T) {
+	testStreamIsOneCall(t, nil)
+}
+
+// The same where messages are kept and nothing has reached the caller for a long
+// time, as attempts could be replaced.
+func TestStreamWithRetryIsOneCall(t *testing.T) {
+	never := func(context.Context, error) bool { return false }
+	testStreamIsOneCall(t, interceptors.Retry(retry.Config{Retryable: never}))
+}
+
+func testStreamIsOneCall(t *testing.T, innermost interceptors.Layer) {
+	t.Helper()
 	for _, e := range streamEnds {
 		for _, k := range streamKinds {
 			inBubble(t, e.name+"/"+k.String(), func(t *testing.T) {
-				l := newLife(t, k)
+				l := newLife(t, k, innermost)
 				time.Sleep(time.Minute)
 				if !l.client.full() || !l.server.full() {
 					t.Errorf("while the stream is open: client %v, server %v", l.client.limit, l.server.limit)
