@@ -29,7 +29,7 @@ lint: ## what CI reads without running anything: vet, format, golangci-lint, go 
 	@.ci/run sleep vet fix tidy format lint
 
 .PHONY: fix
-fix: ## do what lint can do by itself: modernise, format, tidy
+fix: ## do what lint can do by itself, in the root: modernise, format, tidy
 	go fix ./...
 	GOWORK=off go tool -modfile=tools/go.mod golangci-lint run --fix ./... || true
 	GOWORK=off go tool -modfile=tools/go.mod golangci-lint fmt
