@@ -230,22 +230,22 @@ func (l *life) closeConn() {
 }
 
 func TestStreamIsOneCall(t *testing.T) {
-	testStreamIsOneCall(t, nil)
+	testStreamIsOneCall(t, func() interceptors.Layer { return nil })
 }
 
 // The same where messages are kept and nothing has reached the caller for a long
 // time, as attempts could be replaced.
 func TestStreamWithRetryIsOneCall(t *testing.T) {
 	never := func(context.Context, error) bool { return false }
-	testStreamIsOneCall(t, interceptors.Retry(retry.Config{Retryable: never}))
+	testStreamIsOneCall(t, func() interceptors.Layer { return interceptors.Retry(retry.Config{Retryable: never}) })
 }
 
-func testStreamIsOneCall(t *testing.T, innermost interceptors.Layer) {
+func testStreamIsOneCall(t *testing.T, innermost func() interceptors.Layer) {
 	t.Helper()
 	for _, e := range streamEnds {
 		for _, k := range streamKinds {
 			inBubble(t, e.name+"/"+k.String(), func(t *testing.T) {
-				l := newLife(t, k, innermost)
+				l := newLife(t, k, innermost())
 				time.Sleep(time.Minute)
 				if !l.client.full() || !l.server.full() {
 					t.Errorf("while the stream is open: client %v, server %v", l.client.limit, l.server.limit)
