@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
@@ -131,6 +132,8 @@ var (
 // goexit stands for a runtime.Goexit where the value of a panic would be.
 type goexit struct{}
 
+func (goexit) String() string { return "runtime.Goexit" }
+
 // ending is how a stack ended.
 type ending struct {
 	err    error
@@ -158,9 +161,14 @@ func (e *ending) catch() {
 
 func (c *clientStream) callOnFinish(e *ending) {
 	defer e.catch()
-	for _, f := range c.onFinish {
-		f(e.err)
+	before := *e
+	if e.failed == nil {
+		*e = ending{err: errLayerExits, failed: goexit{}} // unless they return
 	}
+	for _, f := range c.onFinish {
+		f(before.err)
+	}
+	*e = before
 }
 
 // checked returns err, the stack's, or what is wrong with its end.
@@ -187,7 +195,7 @@ func (c *clientStream) end(e *ending) {
 	c.fastRecv.Store(false)
 	c.replay.drop()
 	if e.failed != nil && c.waiting == 0 {
-		slog.Error("panic or Goexit in the stack of a stream", "method", c.Method, "panic", e.failed, "stack", string(e.stack))
+		slog.Error("panic or Goexit in the stack of a stream", "method", c.Method, "panic", fmt.Sprint(e.failed), "stack", string(e.stack))
 	}
 	c.changed.Broadcast()
 }

@@ -185,6 +185,8 @@ func (c *clientStream) Header() (metadata.MD, error) {
 	for {
 		a := c.current
 		switch {
+		case c.done && c.failed != nil:
+			return nil, c.err // nobody was there when it failed
 		case c.done && !c.sealed && c.openFailed:
 			return nil, nil
 		case c.done, c.sealed:
