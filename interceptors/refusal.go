@@ -2,7 +2,7 @@ package interceptors
 
 import (
 	"maps"
-	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +10,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret"
@@ -30,27 +29,59 @@ func refusalCode(k turret.Kind) codes.Code {
 }
 
 // refusalStatus returns the status of r. Refusing is the hot path of an
-// overload, so statuses in which nothing varies are made once.
+// overload, so a status is made once for all refusals that are alike; only the
+// delay, which varies, is added each time. It is not in the text: texts that
+// are all different cannot be counted.
 func refusalStatus(r *turret.Refusal) *status.Status {
-	if r.RetryAfter > 0 {
-		return newRefusalStatus(r, &errdetails.RetryInfo{RetryDelay: durationpb.New(r.RetryAfter)})
+	st := refusals.get(r)
+	if r.RetryAfter <= 0 {
+		return st
 	}
-	return refusals.get(r)
+	return withRetryInfo(st, r.RetryAfter)
 }
 
-func newRefusalStatus(r *turret.Refusal, more ...protoadapt.MessageV1) *status.Status {
-	return newStatus(refusalCode(r.Kind), r.Error(), r.Reason, more...)
-}
-
-// newStatus returns a status with an ErrorInfo and more details.
-func newStatus(code codes.Code, text, reason string, more ...protoadapt.MessageV1) *status.Status {
-	details := append([]protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: Domain, Reason: reason}}, more...)
-	st := status.New(code, text)
-	if with, err := st.WithDetails(details...); err == nil {
+// withRetryInfo returns st with a RetryInfo more.
+func withRetryInfo(st *status.Status, after time.Duration) *status.Status {
+	info := retryInfos.Get().(*retryInfo)
+	defer retryInfos.Put(info)
+	// As durationpb.New, which allocates.
+	info.delay.Seconds, info.delay.Nanos = int64(after/time.Second), int32(after%time.Second)
+	info.message.RetryDelay = &info.delay
+	if with, err := st.WithDetails(&info.message); err == nil {
 		return with
 	}
-	return st // a reason that is not UTF-8 cannot be marshaled
+	return st
 }
+
+// A retryInfo is a message to be marshaled, and used again.
+type retryInfo struct {
+	message errdetails.RetryInfo
+	delay   durationpb.Duration
+}
+
+var retryInfos = sync.Pool{New: func() any { return new(retryInfo) }}
+
+// newStatus returns a status with an ErrorInfo.
+func newStatus(code codes.Code, text, reason string) *status.Status {
+	st := status.New(code, text)
+	if with, err := st.WithDetails(&errdetails.ErrorInfo{Domain: Domain, Reason: presentable(reason)}); err == nil {
+		return with
+	}
+	return st
+}
+
+// presentable returns text as it may stand in a status: what is not UTF-8 cannot
+// be marshaled, and the other side bounds the size of headers, to 8 KiB in many
+// implementations, in which a status with details has its text twice.
+func presentable(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
+
+// maxText is how many bytes of a refusal's text and reason a status takes.
+const maxText = 1024
 
 func timeoutStatus(after time.Duration) *status.Status {
 	return newStatus(codes.DeadlineExceeded, "turret: timeout of "+after.String()+" exceeded", reasonTimeout)
@@ -59,46 +90,56 @@ func timeoutStatus(after time.Duration) *status.Status {
 // refusals holds the statuses of refusals that are alike.
 var refusals statusCache
 
-// A statusCache holds statuses by the value of the refusal. It holds at most
-// maxStatuses, so that refusals that are all different do not fill the memory.
+// A statusCache holds statuses of refusals, without their delays: one for each
+// kind, layer and reason. It holds at most maxStatuses, so that refusals that
+// are all different do not fill the memory.
 type statusCache struct {
-	mu      sync.Mutex
-	byValue atomic.Pointer[map[turret.Refusal]*status.Status]
+	mu    sync.Mutex
+	known atomic.Pointer[map[refusalKey]*status.Status]
 }
 
 const maxStatuses = 128
 
-func (c *statusCache) get(r *turret.Refusal) *status.Status {
-	if !cacheable(r.Err) {
-		return newRefusalStatus(r)
-	}
-	known := c.byValue.Load()
-	if known != nil {
-		if st, ok := (*known)[*r]; ok {
-			return st
-		}
-	}
-	return c.add(r)
+// refusalKey is what statuses differ in. The text of refusals with the same key
+// may still vary with what their Err says; such are made anew.
+type refusalKey struct {
+	kind          turret.Kind
+	layer, reason string
 }
 
-func (c *statusCache) add(r *turret.Refusal) *status.Status {
-	st := newRefusalStatus(r)
+func (c *statusCache) get(r *turret.Refusal) *status.Status {
+	key, text := refusalKey{r.Kind, r.Layer, r.Reason}, presentable(plainText(r))
+	var st *status.Status
+	full := false
+	if known := c.known.Load(); known != nil {
+		st, full = (*known)[key], len(*known) >= maxStatuses
+	}
+	if st != nil && st.Message() == text {
+		return st
+	}
+	made := newStatus(refusalCode(r.Kind), text, r.Reason)
+	if st == nil && !full && len(r.Layer)+len(r.Reason) <= maxText {
+		c.add(key, made)
+	}
+	return made
+}
+
+// plainText returns the text of r without its delay.
+func plainText(r *turret.Refusal) string {
+	plain := *r
+	plain.RetryAfter = 0
+	return plain.Error()
+}
+
+func (c *statusCache) add(key refusalKey, st *status.Status) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := map[turret.Refusal]*status.Status{}
-	if known := c.byValue.Load(); known != nil {
-		if len(*known) >= maxStatuses {
-			return st
-		}
+	next := map[refusalKey]*status.Status{}
+	if known := c.known.Load(); known != nil {
 		next = maps.Clone(*known)
 	}
-	next[*r] = st
-	c.byValue.Store(&next)
-	return st
-}
-
-// cacheable reports whether err, as the cause of a refusal, can be a part of a
-// map's key: nil or a pointer, as sentinels are.
-func cacheable(err error) bool {
-	return err == nil || reflect.TypeOf(err).Kind() == reflect.Pointer
+	if len(next) < maxStatuses {
+		next[key] = st
+		c.known.Store(&next)
+	}
 }

@@ -42,21 +42,25 @@ func edge(err error) error {
 	if err == nil {
 		return nil
 	}
-	if s, ok := err.(grpcStatus); ok && s.GRPCStatus() != nil { //nolint:errorlint // gRPC looks at the outermost error too
+	if s, ok := err.(grpcStatus); ok && failed(s) { //nolint:errorlint // gRPC looks at the outermost error too
 		return err
 	}
 	return &statusError{Status(err), err}
 }
 
+// failed reports whether the status of e is one of a failure. Types that are
+// errors and say OK, or nothing, have no status to speak of.
+func failed(e grpcStatus) bool { return e.GRPCStatus().Code() != codes.OK }
+
 // Status returns the status with which err leaves a stack, as the table of the
-// package's documentation says. The status of nil is OK. The result is not to
-// be changed.
+// package's documentation says. The status of nil is OK; that of an error never
+// is. The result is not to be changed. It may be called concurrently.
 func Status(err error) *status.Status {
 	if err == nil {
 		return nil
 	}
-	if s, ok := errors.AsType[grpcStatus](err); ok && s.GRPCStatus() != nil {
-		return status.Convert(err)
+	if s, ok := errors.AsType[grpcStatus](err); ok && failed(s) {
+		return around(err, s)
 	}
 	if r, ok := errors.AsType[*turret.Refusal](err); ok {
 		return refusalStatus(r)
@@ -67,12 +71,24 @@ func Status(err error) *status.Status {
 	return status.New(Code(err), err.Error())
 }
 
+// around returns the status of err, which has s in its tree: that of s, with the
+// text of err if that says more, as gRPC does it. A wrapper that says the same
+// as s, such as turret.Sent, must not put "rpc error" into the status' text.
+func around(err error, s grpcStatus) *status.Status {
+	if _, same := err.(grpcStatus); same || err.Error() == s.Error() { //nolint:errorlint // whether s is err
+		return s.GRPCStatus()
+	}
+	p := s.GRPCStatus().Proto()
+	p.Message = err.Error()
+	return status.FromProto(p)
+}
+
 // Code returns the code of [Status], without building it.
 func Code(err error) codes.Code {
 	if err == nil {
 		return codes.OK
 	}
-	if s, ok := errors.AsType[grpcStatus](err); ok && s.GRPCStatus() != nil {
+	if s, ok := errors.AsType[grpcStatus](err); ok && failed(s) {
 		return s.GRPCStatus().Code()
 	}
 	if r, ok := errors.AsType[*turret.Refusal](err); ok {
@@ -103,10 +119,15 @@ func isTurrets(err error) bool {
 	if errors.Is(err, turret.ErrNotReady) || errors.Is(err, timeout.ErrTimeout) {
 		return true
 	}
-	_, ok := errors.AsType[*turret.Refusal](err)
+	if _, ok := errors.AsType[*turret.Refusal](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*pushedBack](err)
 	return ok
 }
 
+// handledError hides err from the walk of errors.Is and errors.As, and does the
+// walk itself, so that it can leave Turret's own causes out.
 type handledError struct {
 	status *status.Status
 	err    error
