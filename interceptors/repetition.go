@@ -4,7 +4,6 @@ import (
 	"context"
 	"reflect"
 	"strconv"
-	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -14,16 +13,24 @@ import (
 	"github.com/turret-go/turret/internal/tried"
 )
 
-// A repetition is what the leaf of a client stack keeps of an RPC that may be
-// tried more than once, one attempt after the other: so that every attempt
+// A repetition is what the leaf of a client stack keeps of a unary RPC that may
+// be tried more than once, one attempt after the other: so that every attempt
 // starts with what the caller gave, and that the pushback of a server is seen.
 type repetition struct {
-	attempts int               // begun so far
-	trailer  metadata.MD       // of the last attempt
-	opts     []grpc.CallOption // of the last attempt
-	targets  []target          // where the caller wants header, trailer and peer
-	reply    reflect.Value     // the caller's reply as it was; unset if its codec resets it
-	tried    *tried.Record     // the endpoints that attempts were sent to
+	attempts int          // begun so far
+	first    try          // in place: most RPCs have no other
+	targets  []target     // where the caller wants header, trailer and peer
+	reply    any          // the caller's
+	replyWas any          // a copy of what it pointed to; nil if that was empty
+	tried    tried.Record // the endpoints that attempts were sent to
+}
+
+// A try is one attempt. It is not used again for the next one: an interceptor
+// behind the stack that abandons calls may leave one running.
+type try struct {
+	opts    []grpc.CallOption
+	trailer metadata.MD
+	few     [4]grpc.CallOption // for opts
 }
 
 // A target is a variable that a call option writes to, and its old value.
@@ -34,67 +41,72 @@ type target struct {
 	oldPeer peer.Peer
 }
 
-// repetitions are used again: an RPC that is tried once, as nearly all are,
-// then costs no allocation for having been able to be tried twice.
-var repetitions = sync.Pool{New: func() any { return new(repetition) }}
-
-func newRepetition(opts []grpc.CallOption, reply any) *repetition {
-	r := repetitions.Get().(*repetition)
-	r.targets = appendTargets(r.targets, opts)
-	if _, ok := reply.(proto.Message); !ok {
-		r.reply = snapshot(reply)
-	}
-	return r
+func (r *repetition) init(opts []grpc.CallOption, reply any) {
+	r.targets = appendTargets(nil, opts)
+	r.reply, r.replyWas = reply, snapshot(reply)
 }
 
-// free makes r ready for another RPC. All attempts have returned.
-func (r *repetition) free() {
-	if r == nil {
-		return
-	}
-	clear(r.opts)
-	clear(r.targets)
-	*r = repetition{opts: r.opts[:0], targets: r.targets[:0]}
-	repetitions.Put(r)
-}
-
-// begin returns the context and the call options of the next attempt, after it
-// has put back what the attempt before it left in the caller's variables.
-func (r *repetition) begin(ctx context.Context, rpc *RPC, callers []grpc.CallOption, reply any) (context.Context, []grpc.CallOption) {
+// begin returns the next attempt, with its call options.
+func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption) *try {
+	t := &r.first
 	if r.attempts > 0 {
-		restoreTargets(r.targets)
-		if r.reply.IsValid() {
-			reflect.ValueOf(reply).Elem().Set(r.reply)
-		}
-		ctx = withPreviousAttempts(ctx, strconv.Itoa(r.attempts))
-	}
-	if r.tried == nil {
-		ctx, r.tried = tried.NewContext(ctx, tried.Unary)
-	} else {
-		ctx = r.tried.In(ctx)
+		r.restore() // for a layer that calls again without asking
+		t = new(try)
 	}
 	r.attempts++
-	r.trailer = nil
-	r.opts = append(r.opts[:0], callers...)
+	t.opts = append(t.few[:0], callers...)
 	if rpc.more != nil {
-		r.opts = append(r.opts, rpc.more.options...)
+		t.opts = append(t.opts, rpc.more.options...)
 	}
-	r.opts = append(r.opts, grpc.Trailer(&r.trailer))
-	return ctx, r.opts[:len(r.opts):len(r.opts)]
+	t.opts = append(t.opts, grpc.Trailer(&t.trailer))
+	t.opts = t.opts[:len(t.opts):len(t.opts)]
+	return t
 }
 
-// failed hangs on err what the server said about coming back.
-func (r *repetition) failed(err error) error { return withPushback(err, r.trailer) }
+// in returns ctx as the attempt that has begun is to see it.
+func (r *repetition) in(ctx context.Context) context.Context {
+	if r.attempts == 1 {
+		return r.tried.Init(ctx, tried.Unary)
+	}
+	return withPreviousAttempts(r.tried.In(ctx), strconv.Itoa(r.attempts-1))
+}
 
-// snapshot returns a shallow copy of the message that reply points to.
-func snapshot(reply any) reflect.Value {
+// restore puts back what an attempt has left in the caller's variables and in
+// the reply.
+func (r *repetition) restore() {
+	restoreTargets(r.targets)
+	restoreReply(r.reply, r.replyWas)
+}
+
+// snapshot returns a shallow copy of the message that reply points to, so that
+// what an attempt leaves in it can be undone: not every codec resets what it
+// unmarshals into. A message that is empty, as nearly all are, needs none, and
+// neither does one of protobuf, whose codec resets it.
+func snapshot(reply any) any {
+	if _, ok := reply.(proto.Message); ok {
+		return nil
+	}
+	v := reflect.ValueOf(reply)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().IsZero() {
+		return nil
+	}
+	return v.Elem().Interface()
+}
+
+func restoreReply(reply, was any) {
 	v := reflect.ValueOf(reply)
 	if v.Kind() != reflect.Pointer || v.IsNil() {
-		return reflect.Value{}
+		return
 	}
-	c := reflect.New(v.Type().Elem()).Elem()
-	c.Set(v.Elem())
-	return c
+	message, ok := reply.(proto.Message)
+	switch {
+	case ok:
+		proto.Reset(message)
+	case was == nil:
+		v.Elem().SetZero()
+	default:
+		v.Elem().Set(reflect.ValueOf(was))
+	}
 }
 
 // appendTargets appends the variables that opts write to.
@@ -139,7 +151,7 @@ func takeOnFinish(opts []grpc.CallOption) (rest []grpc.CallOption, onFinish []fu
 		}
 	}
 	if onFinish == nil {
-		return opts, nil
+		return opts[:len(opts):len(opts)], nil // who appends must copy
 	}
 	return rest, onFinish
 }

@@ -49,6 +49,16 @@ func (c *clientStream) repeat(rpc *RPC, limit int) {
 	c.replay = r
 }
 
+// restore puts the caller's variables back, so that they do not show the attempt
+// that is over if the next one never opens.
+func (c *clientStream) restore() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.replay != nil && c.last != nil && !c.sealed {
+		c.replay.restore(c.last)
+	}
+}
+
 // restore puts the caller's variables back to what they were before last, unless
 // gRPC may still be writing to them.
 func (r *replay) restore(last *attempt) {

@@ -67,8 +67,8 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 //
 // Each attempt after the first carries grpc-previous-rpc-attempts. The reply
 // and the destinations of grpc.Header, grpc.Trailer and grpc.Peer are those of
-// the last attempt, and so is the status, unless the RPC's context has ended:
-// then the status has its code, and the last one's in its text.
+// the last attempt, and so is the status. If the RPC's context ends while Retry
+// waits, the status has the context's code, and the last attempt's in its text.
 //
 // A stream is tried again until something of it has reached the caller: a
 // message or a header of the server, io.EOF or another error of SendMsg, what
@@ -84,8 +84,11 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
 	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c)})
-	template := retryService{retryable: c.Retryable, replayLimit: DefaultReplayLimit}
-	for _, option := range o {
+	template := retryService{replayLimit: DefaultReplayLimit}
+	for i, option := range o {
+		if option == nil {
+			panic(fmt.Sprintf("interceptors: Retry: option %d is nil, must not be", i))
+		}
 		option(&template)
 	}
 	return func(inner Service) Service {
@@ -110,12 +113,11 @@ func firstAsked(f retryAfter) retryAfter {
 type retryAfter = func(ctx context.Context, err error) (delay time.Duration, said bool)
 
 // retryService is the retry of RPCs: around the mechanism, it prepares the RPC
-// for several attempts and gives the end a status.
+// for several attempts and gives an interrupted wait its status.
 type retryService struct {
 	Service // the mechanism, around inner
 
 	inner       Service
-	retryable   func(ctx context.Context, err error) bool
 	replayLimit int
 }
 
@@ -125,26 +127,21 @@ func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	}
 	rpc.leaf.repeat(rpc, s.replayLimit)
 	reply, err := s.Service.Call(ctx, rpc)
-	if err != nil && ctx.Err() != nil {
-		err = s.endedBy(ctx, err)
+	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
+		err = interrupted(i)
 	}
 	return reply, err
 }
 
-// endedBy returns the error of an RPC whose context has ended: with the
-// context's code, if the last attempt's error is not an answer but something
-// that would have been tried again.
-func (s *retryService) endedBy(ctx context.Context, err error) error {
-	last := err
-	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
-		last = i.Last
+// interrupted returns the error of an RPC whose context ended while it waited to
+// be tried again: with the context's code, and the last attempt's status in its
+// text. If both have the same code, the last attempt's error says more.
+func interrupted(e *retry.InterruptedError) error {
+	code := Code(e.Err)
+	if Code(e.Last) == code {
+		return e.Last
 	}
-	code := Code(ctx.Err())
-	if Code(last) == code || last == err && !s.retryable(ctx, err) { //nolint:errorlint // identity
-		return last
-	}
-	text := fmt.Sprintf("%v; last attempt: %v", ctx.Err(), last)
-	return &statusError{status.New(code, text), &retry.InterruptedError{Err: ctx.Err(), Last: last}}
+	return &statusError{status.New(code, fmt.Sprintf("%v; last attempt: %v", e.Err, e.Last)), e}
 }
 
 func (s *retryService) String() string { return describe(s.Service) }
@@ -164,6 +161,7 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	if !d.Again {
 		return d
 	}
+	a.Req.leaf.restore()
 	next := *a.Req
 	next.Attempt++
 	d.Req = &next

@@ -8,8 +8,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-
-	"github.com/turret-go/turret"
 )
 
 // Kind is the kind of an RPC: which sides send a stream of messages.
@@ -100,6 +98,9 @@ type leaf interface {
 	// repeat prepares the leaf to be called more than once. limit bounds the
 	// bytes that a stream keeps for its replay.
 	repeat(rpc *RPC, limit int)
+	// restore puts the variables of the caller back to what they were before
+	// the attempt that is over, because another will follow it.
+	restore()
 	// committed reports whether something of the RPC has reached the caller, so
 	// that another attempt is out of the question.
 	committed() bool
@@ -189,13 +190,18 @@ func (w *wrapping) inward(s MessageStream) MessageStream {
 // NewReply returns a new empty reply message for a unary RPC, of the type that
 // the caller asked for. It is nil on the server, where only the handler knows
 // the type, and for streams.
-func (r *RPC) NewReply() any { return r.leaf.newReply() }
+func (r *RPC) NewReply() any {
+	if r.leaf == nil { // a copy of FromContext
+		return nil
+	}
+	return r.leaf.newReply()
+}
 
 // Committed reports whether something of the RPC has already reached the
 // caller, so that the RPC cannot be tried again: a message or a header of a
 // stream. It is always false for a unary RPC inside its stack, and always true
-// on the server.
-func (r *RPC) Committed() bool { return r.leaf.committed() }
+// on the server and for a copy from [FromContext].
+func (r *RPC) Committed() bool { return r.leaf == nil || r.leaf.committed() }
 
 // options returns the call options of r: a new slice of the caller's, those of
 // layers, and room for extra more.
@@ -222,10 +228,16 @@ type rpcKey struct{}
 // [FromContext] in handlers, loggers and whatever else runs inside it. It
 // costs one allocation an RPC.
 func InContext() Layer {
-	return turret.Wrap(func(ctx context.Context, rpc *RPC, inner Service) (any, error) {
-		return inner.Call(context.WithValue(ctx, rpcKey{}, rpc), rpc)
-	})
+	return func(inner Service) Service { return &inContextService{inner} }
 }
+
+type inContextService struct{ Service }
+
+func (s *inContextService) Call(ctx context.Context, rpc *RPC) (any, error) {
+	return s.Service.Call(context.WithValue(ctx, rpcKey{}, rpc), rpc)
+}
+
+func (s *inContextService) String() string { return "in context" }
 
 // FromContext returns a copy of the RPC that ctx belongs to, if an [InContext]
 // layer put it there. Changes to the copy have no effect, and the copy cannot
@@ -240,18 +252,24 @@ func FromContext(ctx context.Context) (RPC, bool) {
 	return c, true
 }
 
-// sameMessage reports whether a and b are the same message, by identity. It
-// does not use ==, which panics on types that cannot be compared.
+// sameMessage reports whether a and b are the same message: by identity, or as
+// values that nobody can put anything into. It does not use ==, which panics on
+// types that cannot be compared.
 func sameMessage(a, b any) bool {
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
-	if !va.IsValid() || !vb.IsValid() || va.Type() != vb.Type() {
+	if !va.IsValid() || !vb.IsValid() {
+		return va.IsValid() == vb.IsValid()
+	}
+	if va.Type() != vb.Type() {
 		return false
 	}
 	switch va.Kind() {
-	case reflect.Pointer, reflect.Map:
+	case reflect.Pointer, reflect.Map, reflect.Chan, reflect.Func:
 		return va.UnsafePointer() == vb.UnsafePointer()
+	case reflect.Slice:
+		return va.UnsafePointer() == vb.UnsafePointer() && va.Len() == vb.Len()
 	default:
-		return false
+		return true
 	}
 }
 
@@ -262,13 +280,26 @@ func setMessage(dst, src any) bool {
 	if !vd.IsValid() || !vs.IsValid() || vd.Type() != vs.Type() || vd.Kind() != reflect.Pointer || vd.IsNil() || vs.IsNil() {
 		return false
 	}
-	if d, ok := dst.(proto.Message); ok {
-		proto.Reset(d)
-		proto.Merge(d, src.(proto.Message))
+	d, ok := dst.(proto.Message)
+	if !ok {
+		vd.Elem().Set(vs.Elem())
 		return true
 	}
-	vd.Elem().Set(vs.Elem())
+	s := src.(proto.Message)
+	if d.ProtoReflect().Descriptor() != s.ProtoReflect().Descriptor() {
+		return false // of dynamicpb, where one Go type stands for all messages
+	}
+	proto.Reset(d)
+	proto.Merge(d, s)
 	return true
+}
+
+// typeName returns the type of m for people: with "nil" if m is a nil pointer.
+func typeName(m any) string {
+	if v := reflect.ValueOf(m); v.Kind() == reflect.Pointer && v.IsNil() {
+		return "nil " + v.Type().String()
+	}
+	return fmt.Sprintf("%T", m)
 }
 
 // newMessage returns an empty message of the type of m.

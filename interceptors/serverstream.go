@@ -46,6 +46,7 @@ func (c *streamServer) call(ctx context.Context, rpc *RPC) (any, error) {
 
 func (c *streamServer) newReply() any    { return nil }
 func (c *streamServer) repeat(*RPC, int) {}
+func (c *streamServer) restore()         {}
 func (c *streamServer) committed() bool  { return true }
 
 // serverStream is a stream with the context that the layers made.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 
@@ -29,7 +30,8 @@ type Service = turret.Service[*RPC, any]
 type Stack struct {
 	service Service
 	empty   bool
-	layers  []Service // what each layer made, outermost first; for String
+	layers  []Service   // what each layer made, outermost first; for String
+	repeats atomic.Bool // a layer prepares RPCs for repetition, see newUnaryClient
 }
 
 // New returns a stack of layers. The first one listed is outermost: it sees the

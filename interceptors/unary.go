@@ -14,19 +14,14 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		opts, onFinish := takeOnFinish(opts)
-		c := &unaryClient{reply: reply, conn: cc, invoke: invoker, opts: opts}
+		c := s.newUnaryClient()
 		c.RPC = RPC{Method: method, Side: SideClient, Request: req, leaf: c}
-		got, err := s.service.Call(ctx, &c.RPC)
-		if err == nil {
-			err = c.deliver(got)
+		c.reply, c.conn, c.invoke = reply, cc, invoker
+		var onFinish []func(error)
+		if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
+			return c.runAndTell(ctx, onFinish)
 		}
-		err = edge(err)
-		c.repetition.free()
-		for _, f := range onFinish {
-			f(err)
-		}
-		return err
+		return c.run(ctx)
 	}
 }
 
@@ -34,19 +29,57 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 type unaryClient struct {
 	RPC
 
+	stack      *Stack
 	reply      any // the caller's
 	conn       *grpc.ClientConn
 	invoke     grpc.UnaryInvoker
 	opts       []grpc.CallOption // the caller's, without OnFinish
 	repetition *repetition       // nil unless a layer asked for it
+	space      *repetition       // to be used as the repetition
+}
+
+// newUnaryClient returns an empty unaryClient. Where RPCs of the stack are
+// prepared for repetition it has the space for that in the same allocation.
+func (s *Stack) newUnaryClient() *unaryClient {
+	if !s.repeats.Load() {
+		return &unaryClient{stack: s}
+	}
+	c := &struct {
+		client unaryClient
+		space  repetition
+	}{}
+	c.client.stack, c.client.space = s, &c.space
+	return &c.client
+}
+
+// run runs the stack, and puts the reply where the caller wants it.
+func (c *unaryClient) run(ctx context.Context) error {
+	got, err := c.stack.service.Call(ctx, &c.RPC)
+	if err == nil {
+		err = c.deliver(got)
+	}
+	return edge(err)
+}
+
+// runAndTell is run with the caller's OnFinish options. They are called also if
+// the stack panics or exits: gRPC would have called them when the RPC was over.
+func (c *unaryClient) runAndTell(ctx context.Context, onFinish []func(error)) (err error) {
+	err = errPanic // unless run returns
+	defer func() {
+		for _, f := range onFinish {
+			f(err)
+		}
+	}()
+	err = c.run(ctx)
+	return err
 }
 
 func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
-	opts := c.opts
 	if c.repetition != nil {
 		return c.attempt(ctx, rpc)
 	}
-	if rpc.more != nil {
+	opts := c.opts
+	if rpc.more != nil && len(rpc.more.options) > 0 {
 		opts = rpc.options(opts, 0)
 	}
 	if err := c.invoke(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...); err != nil {
@@ -57,10 +90,10 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 
 // attempt is call for an RPC that may be called again.
 func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
-	ctx, opts := c.repetition.begin(ctx, rpc, c.opts, c.reply)
-	err := c.invoke(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...)
-	if err != nil {
-		return nil, c.repetition.failed(err)
+	t := c.repetition.begin(rpc, c.opts)
+	ctx = c.repetition.in(ctx)
+	if err := c.invoke(ctx, rpc.Method, rpc.Request, c.reply, c.conn, t.opts...); err != nil {
+		return nil, withPushback(err, t.trailer)
 	}
 	return c.reply, nil
 }
@@ -68,8 +101,21 @@ func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
 func (c *unaryClient) newReply() any { return newMessage(c.reply) }
 
 func (c *unaryClient) repeat(*RPC, int) {
-	if c.repetition == nil {
-		c.repetition = newRepetition(c.opts, c.reply)
+	switch {
+	case c.repetition != nil:
+		return
+	case c.space != nil:
+		c.repetition = c.space
+	default:
+		c.stack.repeats.Store(true)
+		c.repetition = new(repetition)
+	}
+	c.repetition.init(c.opts, c.reply)
+}
+
+func (c *unaryClient) restore() {
+	if c.repetition != nil {
+		c.repetition.restore()
 	}
 }
 
@@ -80,7 +126,7 @@ func (c *unaryClient) deliver(got any) error {
 	if sameMessage(got, c.reply) || setMessage(c.reply, got) {
 		return nil
 	}
-	return status.Errorf(codes.Internal, "turret: %s: a layer returned a reply of type %T, want %T", c.Method, got, c.reply)
+	return status.Errorf(codes.Internal, "turret: %s: a layer returned a reply of type %s, want %s", c.Method, typeName(got), typeName(c.reply))
 }
 
 // UnaryServer returns the interceptor of unary RPCs for the server side.
@@ -120,4 +166,5 @@ func (c *unaryServer) call(ctx context.Context, rpc *RPC) (any, error) {
 
 func (c *unaryServer) newReply() any    { return nil }
 func (c *unaryServer) repeat(*RPC, int) {}
+func (c *unaryServer) restore()         {}
 func (c *unaryServer) committed() bool  { return true }

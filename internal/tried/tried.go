@@ -56,6 +56,13 @@ func NewContext(ctx context.Context, kind Kind) (context.Context, *Record) {
 	return r, r
 }
 
+// Init is [NewContext] for a Record that is a part of something larger, which
+// saves the allocation. r must be zero.
+func (r *Record) Init(ctx context.Context, kind Kind) context.Context {
+	r.Context, r.kind = ctx, kind
+	return r
+}
+
 // FromContext returns the innermost Record that ctx carries, or nil. It does
 // not allocate.
 func FromContext(ctx context.Context) *Record {
