@@ -10,7 +10,8 @@ import (
 // Named returns l with a name that its refusals, events and spans carry as
 // Layer, in place of that of its kind: of two limits in a stack, one can tell
 // which refused. What comes from inside l's inner service keeps its own name.
-// It panics if name is empty or l is nil.
+// Of several names around one layer the outermost holds. It panics if name is
+// empty or l is nil.
 func Named(name string, l Layer) Layer {
 	if name == "" {
 		panic("interceptors: Named: name is empty")
@@ -21,9 +22,15 @@ func Named(name string, l Layer) Layer {
 	return func(inner Service) Service {
 		n := &namedService{name: name}
 		n.Service = l(&insideNamed{inner, n})
+		if r, ok := n.Service.(renamer); ok {
+			r.rename(name)
+		}
 		return n
 	}
 }
+
+// A renamer is a layer's service that has more to name than namedService sees.
+type renamer interface{ rename(name string) }
 
 // namedService gives its name to what the layer in it refuses and tells.
 type namedService struct {
@@ -51,11 +58,8 @@ func (n *namedService) rename(err error) error {
 	if p, ok := err.(*passedNamed); ok && p.by == n { //nolint:errorlint // just ours, as it came
 		return p.err
 	}
-	if p, ok := errors.AsType[*passedNamed](err); ok && p.by == n {
-		return err
-	}
 	r, ok := errors.AsType[*turret.Refusal](err)
-	if !ok {
+	if !ok || n.passed(err) {
 		return err
 	}
 	renamed := *r
@@ -64,6 +68,24 @@ func (n *namedService) rename(err error) error {
 		return &renamed
 	}
 	return &renamedError{err, &renamed}
+}
+
+// passed reports whether err came from inside n's inner service. Of several
+// names around a layer, the innermost has marked it last.
+func (n *namedService) passed(err error) bool {
+	p, ok := errors.AsType[*passedNamed](err)
+	for ok && p.by != n {
+		p, ok = errors.AsType[*passedNamed](p.err)
+	}
+	return ok
+}
+
+// tells gives e n's name, unless it tells of a refusal that comes from inside
+// n's inner service.
+func (n *namedService) tells(e *Event) {
+	if e.Kind != EventRefused || !n.passed(e.Err) {
+		e.Layer = n.name
+	}
 }
 
 // renamedError is an error around a refusal, with the refusal renamed.

@@ -87,10 +87,10 @@ func (r *RPC) tell(ctx context.Context, e *Event) {
 	e.RPC = r
 	for o := r.more.observer; o != nil; o = o.outer {
 		if o.named != nil {
-			e.Layer = o.named.name
-			continue
+			o.named.tells(e)
+		} else {
+			o.tell(ctx, e)
 		}
-		o.tell(ctx, e)
 	}
 }
 
