@@ -17,14 +17,20 @@ type bucket struct {
 	rate   Rate
 	last   int64  // the instant that tokens and part are of
 	tokens uint64 // at most rate.burst()
-	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full
+	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full and nobody waits
 }
 
 func newBucket(r Rate) bucket { return bucket{rate: r, tokens: uint64(r.burst())} }
 
 // refill adds the tokens that have come by now. Time that goes backwards adds
 // nothing and takes nothing.
-func (b *bucket) refill(now int64) {
+//
+// What comes while the bucket is full is lost. If somebody waits for a token,
+// the bucket was not full in truth, only the clock is too coarse to hand out the
+// token when it came; then the fraction of a nanosecond that has passed since is
+// kept, or a line would be served a little too slowly. More is not: a wake-up
+// that comes late is time lost, and never lets calls start closer together.
+func (b *bucket) refill(now int64, waited bool) {
 	if now <= b.last {
 		return
 	}
@@ -32,19 +38,24 @@ func (b *bucket) refill(now int64) {
 	b.last = now
 	lack := uint64(b.rate.burst()) - b.tokens
 	if lack == 0 {
+		b.part = 0
 		return
 	}
 	hi, lo := bits.Mul64(elapsed, uint64(b.rate.N))
 	lo, carry := bits.Add64(lo, b.part, 0)
 	hi += carry
 	per := uint64(b.rate.Per)
-	if hi >= per { // 2^64 tokens or more
-		b.tokens, b.part = uint64(b.rate.burst()), 0
-		return
+	came, part := uint64(math.MaxUint64), bits.Rem64(hi, lo, per)
+	if hi < per { // else 2^64 tokens or more
+		came, part = bits.Div64(hi, lo, per)
 	}
-	came, part := bits.Div64(hi, lo, per)
 	if came >= lack {
-		came, part = lack, 0
+		came = lack
+		if waited {
+			part = min(part, uint64(b.rate.N)-1) // N come in a nanosecond
+		} else {
+			part = 0
+		}
 	}
 	b.tokens, b.part = b.tokens+came, part
 }

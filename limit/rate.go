@@ -14,8 +14,9 @@ type Rate struct {
 	// Per is the time in which N calls may start. More than 0.
 	Per time.Duration
 	// Burst is how many calls may start at the same instant, after a time in
-	// which few did. Zero means N. 1 lets one call start every Per/N and never
-	// two together.
+	// which few did. Zero means N. With 1 each call starts at least Per/N after
+	// the one before it; a line is then served a little below the rate, because
+	// the time by which a wake-up comes late is lost. 2 or more makes up for it.
 	Burst int
 }
 

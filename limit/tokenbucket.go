@@ -151,7 +151,7 @@ type tokens TokenBucket
 
 func (t *tokens) clock() int64 { return int64(time.Since(t.base)) }
 
-func (t *tokens) begin(now int64) { t.bucket.refill(now) }
+func (t *tokens) begin(now int64) { t.bucket.refill(now, t.line.waiting.n > 0) }
 
 // end keeps the timer armed exactly while somebody waits. There is no token
 // then, and when the next one comes does not depend on who waits.

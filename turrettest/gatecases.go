@@ -32,7 +32,7 @@ var gateCases = []gateCase{
 				s.Errorf("Ready with an ended context: %v, want nil", err)
 			}
 			if a := s.ready(); !a.in() {
-				s.Errorf("Ready: done %t, error %v, want nil at once", a.done, a.err)
+				s.Errorf("Ready: %v, want nil at once", a)
 			}
 		},
 	},
@@ -63,7 +63,7 @@ var gateCases = []gateCase{
 			s.leave(inside[0])
 			for i, a := range polls {
 				if !a.in() {
-					s.Errorf("poller %d: done %t, error %v, want nil", i, a.done, a.err)
+					s.Errorf("poller %d: %v, want nil", i, a)
 				}
 			}
 			s.leaveAll(inside[1:])
@@ -92,7 +92,7 @@ var gateCases = []gateCase{
 			for i, a := range line {
 				s.leave(inside[0])
 				if !a.in() {
-					s.Fatalf("caller %d in line: done %t, error %v, want it to be in", i, a.done, a.err)
+					s.Fatalf("caller %d in line: %v, want it to be in", i, a)
 				}
 				inside = append(inside[1:], a)
 			}
@@ -122,7 +122,7 @@ var gateCases = []gateCase{
 			}
 			a := s.start(func(ctx context.Context) (turret.Ticket, error) { return s.gate.TryEnter(ended(ctx)) })
 			if !a.in() {
-				s.Fatalf("TryEnter with an ended context: done %t, error %v, want success", a.done, a.err)
+				s.Fatalf("TryEnter with an ended context: %v, want success", a)
 			}
 			s.leave(a)
 			s.wantRoom()
@@ -145,7 +145,7 @@ var gateCases = []gateCase{
 			}
 			synctest.Wait()
 			if !head.in() {
-				s.Errorf("the head of the line: done %t, error %v, want it to be in", head.done, head.err)
+				s.Errorf("the head of the line: %v, want it to be in", head)
 			}
 		},
 	},
@@ -213,7 +213,7 @@ var gateCases = []gateCase{
 				for _, a := range slices.Delete(slices.Clone(line), i, i+1) {
 					s.leave(inside[0])
 					if !a.in() {
-						s.Fatalf("caller %d of 3 gave up, the next one in line is not in (done %t, error %v)", i, a.done, a.err)
+						s.Fatalf("caller %d of 3 gave up; the next one in line: %v, want it to be in", i, a)
 					}
 					inside = append(inside[1:], a)
 				}
@@ -279,7 +279,7 @@ var gateCases = []gateCase{
 			for o := range turret.Unused + 1 {
 				a := s.enter()
 				if a.waits() || a.err != nil {
-					s.Fatalf("before Leave(%v): Enter: done %t, error %v, want success", o, a.done, a.err)
+					s.Fatalf("before Leave(%v): Enter: %v, want success", o, a)
 				}
 				s.leaveWith(a, o)
 				s.wantRoomAfter(o)

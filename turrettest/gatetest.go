@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -81,20 +82,27 @@ type subject struct {
 	calls   []*attempt
 }
 
-// An attempt is a call of Enter, TryEnter or Ready on a goroutine of its own. Its
-// fields may be read after synctest.Wait.
+// An attempt is a call of Enter, TryEnter or Ready on a goroutine of its own.
 type attempt struct {
-	done   bool
+	over   atomic.Bool // set after ticket and err
 	ticket turret.Ticket
 	err    error
 	cancel context.CancelFunc
 }
 
 // in reports whether the attempt came back with success.
-func (a *attempt) in() bool { return a.done && a.err == nil }
+func (a *attempt) in() bool { return a.over.Load() && a.err == nil }
 
 // waits reports whether the attempt has not come back.
-func (a *attempt) waits() bool { return !a.done }
+func (a *attempt) waits() bool { return !a.over.Load() }
+
+// String says what became of the attempt.
+func (a *attempt) String() string {
+	if a.waits() {
+		return "it waits"
+	}
+	return fmt.Sprintf("it came back with %v", a.err)
+}
 
 // start calls f on a goroutine and waits until nothing moves any more.
 func (s *subject) start(f func(ctx context.Context) (turret.Ticket, error)) *attempt {
@@ -103,7 +111,7 @@ func (s *subject) start(f func(ctx context.Context) (turret.Ticket, error)) *att
 	s.calls = append(s.calls, a)
 	go func() {
 		a.ticket, a.err = f(ctx)
-		a.done = true
+		a.over.Store(true)
 	}()
 	synctest.Wait()
 	return a
