@@ -1,0 +1,75 @@
+package memo
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// spell makes a value that shows which key it was made for, and counts.
+func spell(made *int) func(int) string {
+	return func(k int) string {
+		*made++
+		return fmt.Sprint(k)
+	}
+}
+
+func TestMapMakesOnce(t *testing.T) {
+	var m Map[int, string]
+	made := 0
+	for range 3 {
+		for k := range 10 {
+			if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
+				t.Fatalf("Get(%d) = %q", k, got)
+			}
+		}
+	}
+	if made != 10 {
+		t.Errorf("made %d values for 10 keys", made)
+	}
+}
+
+func TestMapIsBounded(t *testing.T) {
+	var m Map[int, string]
+	made := 0
+	for range 2 {
+		for k := range 2 * Max {
+			if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
+				t.Fatalf("Get(%d) = %q", k, got)
+			}
+		}
+	}
+	if n := len(*m.known.Load()); n != Max {
+		t.Errorf("holds %d values, want %d", n, Max)
+	}
+	if want := 2*Max + Max; made != want {
+		t.Errorf("made %d values, want %d: the first half once, the rest each time", made, want)
+	}
+}
+
+func TestMapConcurrently(t *testing.T) {
+	var m Map[int, string]
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			made := 0
+			for i := range 1000 {
+				k := i % (Max / 2)
+				if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
+					t.Errorf("Get(%d) = %q", k, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestMapDoesNotAllocate(t *testing.T) {
+	var m Map[[2]string, string]
+	k := [2]string{"a", "b"}
+	join := func(k [2]string) string { return k[0] + k[1] }
+	m.Get(k, join)
+	if n := testing.AllocsPerRun(100, func() { m.Get(k, join) }); n != 0 {
+		t.Errorf("%v allocations, want none for a key that is known", n)
+	}
+}

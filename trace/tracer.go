@@ -1,0 +1,109 @@
+package trace
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"github.com/turret-go/turret/internal/memo"
+)
+
+// SchemaURL is the version of the semantic conventions that spans follow.
+const SchemaURL = semconv.SchemaURL
+
+// scope is the instrumentation scope of all spans.
+const scope = "github.com/turret-go/turret/trace"
+
+// A Tracer makes the spans of RPCs. Make it with [New]. Its methods may be
+// called concurrently.
+type Tracer struct {
+	tracer     oteltrace.Tracer
+	propagator propagation.TextMapPropagator
+	attributes []attribute.KeyValue
+	public     bool
+	starts     memo.Map[Call, *start]
+}
+
+// A Call is what there is to say of an RPC when it starts. Calls that are equal
+// share what is made of them, so a Call is of a method, not of one RPC.
+type Call struct {
+	// Method is the full name: "/package.Service/Method".
+	Method string
+	// Server says that the RPC is served here; otherwise it is sent from here.
+	Server bool
+	// Target is what the client dialed, such as "dns:///example.com:443". Empty:
+	// not known. It means nothing on a server.
+	Target string
+}
+
+// start is what all spans of a Call have in common.
+type start struct {
+	name    string
+	options []oteltrace.SpanStartOption
+}
+
+// New returns a Tracer of c. It panics with the error of c.Validate if there is
+// one.
+func New(c Config) *Tracer {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	c = c.withDefaults()
+	return &Tracer{
+		tracer:     c.TracerProvider.Tracer(scope, oteltrace.WithSchemaURL(SchemaURL)),
+		propagator: c.Propagator,
+		attributes: c.Attributes,
+		public:     c.Public,
+	}
+}
+
+// Start starts the span of an RPC, as a child of the span that ctx carries. The
+// context that it returns carries the new one. The caller must End the span.
+func (t *Tracer) Start(ctx context.Context, c Call) (context.Context, Span) {
+	s := t.starts.Get(c, t.start)
+	options := s.options
+	if parent := oteltrace.SpanContextFromContext(ctx); t.public && c.Server && parent.IsRemote() {
+		options = append(options[:len(options):len(options)], oteltrace.WithNewRoot())
+		if parent.IsValid() {
+			options = append(options, oteltrace.WithLinks(oteltrace.Link{SpanContext: parent}))
+		}
+	}
+	ctx, span := t.tracer.Start(ctx, s.name, options...)
+	return ctx, Span{span, c.Server}
+}
+
+func (t *Tracer) start(c Call) *start {
+	name := c.Method
+	if len(name) > 0 && name[0] == '/' {
+		name = name[1:]
+	}
+	attributes := []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}
+	kind := oteltrace.SpanKindServer
+	if !c.Server {
+		kind = oteltrace.SpanKindClient
+		attributes = appendServer(attributes, c.Target)
+	}
+	attributes = append(attributes, t.attributes...)
+	return &start{name, []oteltrace.SpanStartOption{
+		oteltrace.WithSpanKind(kind), oteltrace.WithAttributes(attributes...),
+	}}
+}
+
+// Inject writes the span that ctx carries, and whatever else the propagator
+// knows, to the carrier: for the other side's Extract.
+func (t *Tracer) Inject(ctx context.Context, carrier propagation.TextMapCarrier) {
+	t.propagator.Inject(ctx, carrier)
+}
+
+// Extract returns a context with what the other side injected: the parent of
+// the span that Start makes. If ctx carries a span of this process already,
+// that is the parent, and ctx is returned as it is.
+func (t *Tracer) Extract(ctx context.Context, carrier propagation.TextMapCarrier) context.Context {
+	if here := oteltrace.SpanContextFromContext(ctx); here.IsValid() && !here.IsRemote() {
+		return ctx
+	}
+	return t.propagator.Extract(ctx, carrier)
+}
