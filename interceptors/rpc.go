@@ -111,6 +111,7 @@ type extra struct {
 	options  []grpc.CallOption // behind the caller's own
 	wrap     *wrapping         // around the messages of a stream
 	observer *observer         // who is told of events, the innermost first
+	traced   *traced           // the innermost recorded span of a Trace
 }
 
 // with returns a copy of r whose extra was changed by set.

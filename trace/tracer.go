@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
@@ -66,7 +67,7 @@ func (t *Tracer) Start(ctx context.Context, c Call) (context.Context, Span) {
 	s := t.starts.Get(c, t.start)
 	options := s.options
 	if parent := oteltrace.SpanContextFromContext(ctx); t.public && c.Server && parent.IsRemote() {
-		options = append(options[:len(options):len(options)], oteltrace.WithNewRoot())
+		options = append(slices.Clip(options), oteltrace.WithNewRoot())
 		if parent.IsValid() {
 			options = append(options, oteltrace.WithLinks(oteltrace.Link{SpanContext: parent}))
 		}

@@ -153,7 +153,7 @@ func TestSpanNamesItsAttemptAndLayer(t *testing.T) {
 
 // cross starts a client's span and a server's on what the client sent, and
 // returns both once they have ended.
-func cross(t *testing.T, server Config, here context.Context) (client, served sdktrace.ReadOnlySpan) {
+func cross(here context.Context, t *testing.T, server Config) (client, served sdktrace.ReadOnlySpan) {
 	t.Helper()
 	clients, clientSpans := record(Config{})
 	ctx, span := clients.Start(t.Context(), Call{Method: method})
@@ -168,7 +168,7 @@ func cross(t *testing.T, server Config, here context.Context) (client, served sd
 }
 
 func TestExtractJoinsWhatInjectSent(t *testing.T) {
-	client, server := cross(t, Config{}, t.Context())
+	client, server := cross(t.Context(), t, Config{})
 	if server.Parent().SpanID() != client.SpanContext().SpanID() || server.SpanContext().TraceID() != client.SpanContext().TraceID() {
 		t.Errorf("the server's parent is %v, want %v", server.Parent(), client.SpanContext())
 	}
@@ -181,14 +181,14 @@ func TestExtractPrefersASpanOfThisProcess(t *testing.T) {
 	tracer, _ := record(Config{})
 	here, span := tracer.Start(t.Context(), Call{Method: method, Server: true})
 	defer span.End("OK", "")
-	_, server := cross(t, Config{}, here)
+	_, server := cross(here, t, Config{})
 	if server.Parent().SpanID() != oteltrace.SpanContextFromContext(here).SpanID() {
 		t.Errorf("the parent is %v, want the span of the context", server.Parent())
 	}
 }
 
 func TestPublicServersTrustNobody(t *testing.T) {
-	client, server := cross(t, Config{Public: true}, t.Context())
+	client, server := cross(t.Context(), t, Config{Public: true})
 	if server.Parent().IsValid() || server.SpanContext().TraceID() == client.SpanContext().TraceID() {
 		t.Errorf("the span belongs to the caller's trace, as child of %v", server.Parent())
 	}
