@@ -20,8 +20,8 @@ import "context"
 //
 // Ready waits until the service had room a moment ago, and takes nothing: no
 // room, no token, no place in a line. A nil result is therefore no promise to
-// the next Call. With a ctx that is already done it answers at once. Its error
-// is one of
+// the next Call. With a ctx that is already done it answers at once. It does not
+// use ctx after it has returned. Its error is one of
 //
 //   - an error that matches ErrNotReady, or ctx's own error: not ready now;
 //   - any other error: the service will never be ready again. Whoever chooses
