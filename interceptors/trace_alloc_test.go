@@ -62,3 +62,18 @@ func serverCall(s *Stack) func() {
 		metadata.Pairs("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"))
 	return func() { _, _ = unary(ctx, 1, info, handler) }
 }
+
+func BenchmarkTrace(b *testing.B) {
+	layer := Trace(trace.Config{TracerProvider: noop.NewTracerProvider(), Propagator: propagation.TraceContext{}})
+	for _, side := range []struct {
+		name string
+		call func()
+	}{{"client", clientCall(New(layer))}, {"server", serverCall(New(layer))}} {
+		b.Run(side.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				side.call()
+			}
+		})
+	}
+}
