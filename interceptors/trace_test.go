@@ -112,20 +112,19 @@ func told(e sdktrace.Event) string {
 	return line
 }
 
-// tracedWorld is a world with a Trace layer on both sides, around these layers.
-func tracedWorld(t *testing.T, client, server []interceptors.Layer) (w *world, clients, servers *spans) {
+// tracedWorld is a world with a Trace layer on both sides.
+func tracedWorld(t *testing.T) (w *world, clients, servers *spans) {
 	t.Helper()
 	clients, servers = newSpans(), newSpans()
 	return newWorld(t, worldOf{
-		client: interceptors.New(append([]interceptors.Layer{clients.layer()}, client...)...),
-		server: interceptors.New(append([]interceptors.Layer{servers.layer()}, server...)...),
+		client: interceptors.New(clients.layer()), server: interceptors.New(servers.layer()),
 	}), clients, servers
 }
 
 func TestTraceJoinsBothSides(t *testing.T) {
 	for _, k := range kinds {
 		inBubble(t, k.String(), func(t *testing.T) {
-			w, clients, servers := tracedWorld(t, nil, nil)
+			w, clients, servers := tracedWorld(t)
 			var inHandler oteltrace.SpanContext
 			w.server.before = func(ctx context.Context) { inHandler = oteltrace.SpanContextFromContext(ctx) }
 			const took = 10 * time.Second
@@ -176,7 +175,7 @@ func TestTraceStatus(t *testing.T) {
 	} {
 		for _, k := range kinds {
 			inBubble(t, fmt.Sprintf("%v/%v", tt.code, k), func(t *testing.T) {
-				w, clients, servers := tracedWorld(t, nil, nil)
+				w, clients, servers := tracedWorld(t)
 				plan := &echov1.Plan{Failure: &echov1.Failure{Code: int32(tt.code), Message: "why"}}
 				if err := w.do(t.Context(), k, plan).wants(tt.code, ""); err != nil {
 					t.Fatal(err)
@@ -260,27 +259,37 @@ func TestTraceEvents(t *testing.T) {
 		events     []string
 	}{
 		{
-			"refusal", []interceptors.Layer{full()}, false, nil,
+			"refusal",
+			[]interceptors.Layer{full()},
+			false, nil,
 			codes.ResourceExhausted, "RESOURCE_EXHAUSTED", false,
 			[]string{"refused limit LIMIT_FULL"},
 		},
 		{
-			"named refusal", []interceptors.Layer{interceptors.Named("front", full())}, false, nil,
+			"named refusal",
+			[]interceptors.Layer{interceptors.Named("front", full())},
+			false, nil,
 			codes.ResourceExhausted, "RESOURCE_EXHAUSTED", false,
 			[]string{"refused front LIMIT_FULL"},
 		},
 		{
-			"timeout", []interceptors.Layer{interceptors.Timeout(time.Second)}, false, slow,
+			"timeout",
+			[]interceptors.Layer{interceptors.Timeout(time.Second)},
+			false, slow,
 			codes.DeadlineExceeded, "DEADLINE_EXCEEDED", true,
 			[]string{"timeout timeout TIMEOUT"},
 		},
 		{
-			"panic", []interceptors.Layer{interceptors.Recover(silently), panicking("a fault")}, false, nil,
+			"panic",
+			[]interceptors.Layer{interceptors.Recover(silently), panicking("a fault")},
+			false, nil,
 			codes.Internal, "INTERNAL", true,
 			[]string{"panic recover a fault"},
 		},
 		{
-			"retries of a refusal", []interceptors.Layer{steady(), full()}, true, nil,
+			"retries of a refusal",
+			[]interceptors.Layer{steady(), full()},
+			true, nil,
 			codes.ResourceExhausted, "RESOURCE_EXHAUSTED", true,
 			[]string{
 				"refused limit LIMIT_FULL", "retry retry LIMIT_FULL 1 1",
@@ -289,7 +298,9 @@ func TestTraceEvents(t *testing.T) {
 			},
 		},
 		{
-			"retry of a timeout", []interceptors.Layer{interceptors.Named("again", steady()), interceptors.Timeout(time.Second)}, true, slow,
+			"retry of a timeout",
+			[]interceptors.Layer{interceptors.Named("again", steady()), interceptors.Timeout(time.Second)},
+			true, slow,
 			codes.DeadlineExceeded, "DEADLINE_EXCEEDED", true,
 			[]string{
 				"timeout timeout TIMEOUT", "retry again DEADLINE_EXCEEDED 1 1",
@@ -400,7 +411,7 @@ func TestTraceOfAStreamWithoutAnEnd(t *testing.T) {
 	} {
 		for _, k := range streamKinds {
 			inBubble(t, tt.name+"/"+k.String(), func(t *testing.T) {
-				w, clients, servers := tracedWorld(t, nil, nil)
+				w, clients, servers := tracedWorld(t)
 				ctx, cancel := context.WithTimeout(holding(t.Context()), deadline)
 				defer cancel()
 				if _, err := w.open(ctx, k); err != nil {
@@ -474,7 +485,7 @@ func TestTraceCarriesItsName(t *testing.T) {
 func TestTraceReplacesAnotherSpansContext(t *testing.T) {
 	for _, k := range kinds {
 		inBubble(t, k.String(), func(t *testing.T) {
-			w, clients, servers := tracedWorld(t, nil, nil)
+			w, clients, servers := tracedWorld(t)
 			var md metadata.MD
 			w.server.before = func(ctx context.Context) { md, _ = metadata.FromIncomingContext(ctx) }
 			ctx := metadata.AppendToOutgoingContext(t.Context(),
@@ -526,7 +537,7 @@ func TestTraceConfigIsValidated(t *testing.T) {
 // Baggage crosses too, as with any propagator.
 func TestTraceReadsAllValuesOfAKey(t *testing.T) {
 	inBubble(t, "baggage", func(t *testing.T) {
-		w, _, _ := tracedWorld(t, nil, nil)
+		w, _, _ := tracedWorld(t)
 		var got []string
 		w.server.before = func(ctx context.Context) { got = metadata.ValueFromIncomingContext(ctx, "baggage") }
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "baggage", "a=1", "baggage", "b=2")
