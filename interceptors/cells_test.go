@@ -90,6 +90,15 @@ var cells = []cell{
 		},
 	},
 	{
+		name:     "shed",
+		layer:    func(interceptors.Kind) interceptors.Layer { return interceptors.LoadShed() },
+		inside:   func() interceptors.Layer { return interceptors.ConcurrencyLimit(1, limit.Queue{Max: limit.Unbounded}) },
+		outcomes: []turret.Outcome{turret.Unused, turret.Success, turret.Success},
+		effect: func(c *cellRun) error {
+			return c.besideAnother(func() error { return c.wants(codes.ResourceExhausted, turret.ReasonOverloaded) })
+		},
+	},
+	{
 		name: "recover",
 		layer: func(interceptors.Kind) interceptors.Layer {
 			return interceptors.Recover(func(context.Context, *interceptors.RPC, any, []byte) {})
