@@ -16,10 +16,10 @@ import (
 
 // serverEnds are the interceptors of a world's server around its stack.
 type serverEnds struct {
-	ran    atomic.Int64      // handlers that were called
-	fault  func()            // if not nil, what every handler does first
-	held   chan *heldHandler // handlers that were asked to wait
-	panics chan any          // what came through the stack; the outside of it
+	ran    atomic.Int64              // handlers that were called
+	before func(ctx context.Context) // if not nil, what every handler does first
+	held   chan *heldHandler         // handlers that were asked to wait
+	panics chan any                  // what came through the stack; the outside of it
 }
 
 // errPanicked is what the client of a world sees of a panic that its server's
@@ -74,8 +74,8 @@ type heldHandler struct {
 
 func (s *serverEnds) begin(ctx context.Context) error {
 	s.ran.Add(1)
-	if s.fault != nil {
-		s.fault()
+	if s.before != nil {
+		s.before(ctx)
 	}
 	if len(metadata.ValueFromIncomingContext(ctx, holdKey)) == 0 {
 		return nil

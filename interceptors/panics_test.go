@@ -124,8 +124,14 @@ var faultyPlaces = []faultyPlace{
 	// The caller's own goroutine; its context is cancelled on the way.
 	{name: "message hook", side: onClient, kinds: streamKinds, layer: hooked, outcome: turret.Ignored},
 	{name: "message hook", side: onServer, kinds: streamKinds, layer: hooked},
-	{name: "handler", side: onServer, inner: func(w *world, happen func()) { w.server.fault = happen }},
+	{name: "handler", side: onServer, inner: func(w *world, happen func()) { w.server.before = func(context.Context) { happen() } }},
 	{name: "interceptor behind the stack", side: onClient, world: func(of *worldOf, happen func()) {
+		of.behindClient = behind(happen)
+	}},
+	// Retry waits, and the caller's context is cancelled meanwhile, or is not yet.
+	{name: "interceptor behind a Retry", side: onClient, outcome: anyOutcome, layer: func(func()) interceptors.Layer {
+		return interceptors.Retry(retry.Config{Retryable: func(context.Context, error) bool { return true }})
+	}, world: func(of *worldOf, happen func()) {
 		of.behindClient = behind(happen)
 	}},
 	// The RPC is over by then, and was a success.
@@ -313,7 +319,7 @@ func TestRecoverLogsByDefault(t *testing.T) {
 	for _, k := range kinds {
 		inBubble(t, k.String(), func(t *testing.T) {
 			w := newWorld(t, worldOf{server: interceptors.New(interceptors.Recover())})
-			w.server.fault = panics.happen
+			w.server.before = func(context.Context) { panics.happen() }
 			log := logged(func() {
 				if err := w.do(t.Context(), k, nil).wants(codes.Internal, ""); err != nil {
 					t.Error(err)

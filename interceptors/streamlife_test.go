@@ -64,7 +64,7 @@ func (r *room) wants(outcomes ...turret.Outcome) error {
 
 // anyOutcome is wanted where a deadline passes on both sides at once: the server
 // hears of its own, or of the client's that cancels, whichever comes first.
-const anyOutcome turret.Outcome = 0
+const anyOutcome = ^turret.Outcome(0)
 
 // A life is a stream between its opening and its end.
 type life struct {
