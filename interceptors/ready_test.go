@@ -53,7 +53,7 @@ func poll(t *testing.T, s *interceptors.Stack) {
 // schedule makes RPCs of one second each, all at once, through a stack with
 // gate on side s, as many as it has room for inside and in line, and returns when each of them was over, in the order in which
 // they were started.
-func schedule(t *testing.T, gate turret.Gate, k interceptors.Kind, s interceptors.Side, polled bool) (over []time.Duration) {
+func schedule(t *testing.T, gate turret.Gate, k interceptors.Kind, s interceptors.Side, polled bool) (over []time.Duration, err error) {
 	t.Helper()
 	stack := interceptors.New(interceptors.Admit(gate))
 	of := worldOf{client: stack}
@@ -71,12 +71,10 @@ func schedule(t *testing.T, gate turret.Gate, k interceptors.Kind, s interceptor
 	}
 	for _, r := range rpcs {
 		<-r.done
-		if err := r.wants(codes.OK, ""); err != nil {
-			t.Error(err)
-		}
+		err = errors.Join(err, r.wants(codes.OK, ""))
 		over = append(over, r.took)
 	}
-	return over
+	return over, err
 }
 
 func seconds(n ...int) (s []time.Duration) {
@@ -105,8 +103,9 @@ func TestReadyTakesNothing(t *testing.T) {
 			for _, k := range kinds {
 				for _, polled := range []bool{false, true} {
 					inBubble(t, fmt.Sprintf("%s/%v/%v/polled %t", g.name, s, k, polled), func(t *testing.T) {
-						if over := schedule(t, g.gate(), k, s, polled); !slices.Equal(over, g.over) {
-							t.Errorf("the RPCs were over after %v, want %v", over, g.over)
+						over, err := schedule(t, g.gate(), k, s, polled)
+						if err != nil || !slices.Equal(over, g.over) {
+							t.Errorf("the RPCs were over after %v, want %v; %v", over, g.over, err)
 						}
 					})
 				}
@@ -119,8 +118,8 @@ func TestReadyTakesNothing(t *testing.T) {
 func TestReadyThatTakesSomethingIsNoticed(t *testing.T) {
 	for _, g := range scheduledGates {
 		inBubble(t, g.name, func(t *testing.T) {
-			over := schedule(t, greedyGate{g.gate()}, interceptors.KindUnary, interceptors.SideClient, true)
-			if slices.Equal(over, g.over) {
+			over, err := schedule(t, greedyGate{g.gate()}, interceptors.KindUnary, interceptors.SideClient, true)
+			if err == nil && slices.Equal(over, g.over) {
 				t.Error("the RPCs were over as if nobody had asked")
 			}
 		})
