@@ -25,6 +25,7 @@ type attempt struct {
 
 	stream  grpc.ClientStream // set before the attempt becomes current
 	trailer metadata.MD       // if the stream is repeated
+	targets []target          // then: the caller's variables, with what gRPC gives this attempt
 
 	over     bool
 	err      error // then: its status; before it is open: why not
@@ -61,11 +62,8 @@ func (c *clientStream) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 	a := &c.first
 	if c.attempts > 0 {
 		a = new(attempt)
+		a.replaying = c.replay != nil // until replayInto has caught up
 		ctx = withPreviousAttempts(c.tried.In(ctx), strconv.Itoa(c.attempts))
-		if c.replay != nil {
-			a.replaying = true // until replayInto has caught up
-			c.replay.restore(c.last)
-		}
 	} else {
 		ctx, c.tried = tried.NewContext(ctx, tried.Stream)
 	}
@@ -75,7 +73,7 @@ func (c *clientStream) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 	a.opts = append(rpc.options(c.opts, 3), grpc.OnFinish(a.finished))
 	if c.replay != nil {
 		ctx, a.cancel = context.WithCancel(ctx)
-		a.opts = append(c.replay.keep(a.opts), grpc.Trailer(&a.trailer))
+		c.replay.prepare(a)
 	}
 	a.ctx = ctx
 	return a
@@ -135,7 +133,9 @@ func (a *attempt) open() (grpc.ClientStream, error) {
 // streamer has returned, and more than once.
 func (a *attempt) finished(err error) {
 	c := a.of
-	c.tried.End(err)
+	if c.isLast(a) { // else the record tells of another by now
+		c.tried.End(err)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.reported = true
@@ -143,6 +143,12 @@ func (a *attempt) finished(err error) {
 	if err == nil && c.current == a {
 		c.seal() // a success that the caller may already be looking at
 	}
+}
+
+func (c *clientStream) isLast(a *attempt) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last == a
 }
 
 // finish ends the attempt with the status err, if it has not ended. It requires
@@ -163,11 +169,15 @@ func (a *attempt) finish(err error) {
 // commits the stream. It requires c.mu.
 func (c *clientStream) awaitOver(a *attempt) error {
 	for !a.over || a.running > 0 && !c.sealed {
+		if a.over && !a.reported {
+			a.cancel() // an interceptor below ended it; else SendMsg might run for ever
+		}
 		c.changed.Wait()
 	}
 	if !a.reported {
 		return a.err
 	}
+	setTargets(a.targets)
 	return withPushback(a.err, a.trailer)
 }
 

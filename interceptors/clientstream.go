@@ -217,11 +217,15 @@ func (c *clientStream) verdict() error {
 	return c.err
 }
 
-// wait waits for a change on behalf of a method of the caller. It requires c.mu.
+// wait waits for a change on behalf of a method of the caller, where a panic of
+// the stack goes on. It requires c.mu, and a deferred unlock.
 func (c *clientStream) wait() {
 	c.waiting++
 	c.changed.Wait()
 	c.waiting--
+	if c.done {
+		_ = c.verdict()
+	}
 }
 
 func (c *clientStream) newReply() any { return nil }

@@ -362,8 +362,8 @@ func TestFaultWhileNobodyWaits(t *testing.T) {
 						t.Errorf("RecvMsg: %v, want INTERNAL with nothing of the panic", err)
 					}
 				}
-				if err := s.SendMsg(new(request)); err == nil {
-					t.Error("SendMsg succeeded")
+				if err := s.SendMsg(new(request)); !errors.Is(err, sendEnded(k)) {
+					t.Errorf("SendMsg: %v, want %v", err, sendEnded(k))
 				}
 				_, _ = s.Header()
 				_ = s.Trailer()

@@ -33,12 +33,12 @@ type try struct {
 	few     [4]grpc.CallOption // for opts
 }
 
-// A target is a variable that a call option writes to, and its old value.
+// A target is a variable that a call option writes to, and a value for it.
 type target struct {
-	md      *metadata.MD
-	oldMD   metadata.MD
-	peer    *peer.Peer
-	oldPeer peer.Peer
+	md        *metadata.MD
+	mdValue   metadata.MD
+	peer      *peer.Peer
+	peerValue peer.Peer
 }
 
 func (r *repetition) init(opts []grpc.CallOption, reply any) {
@@ -74,7 +74,7 @@ func (r *repetition) in(ctx context.Context) context.Context {
 // restore puts back what an attempt has left in the caller's variables and in
 // the reply.
 func (r *repetition) restore() {
-	restoreTargets(r.targets)
+	setTargets(r.targets)
 	restoreReply(r.reply, r.replyWas)
 }
 
@@ -109,27 +109,29 @@ func restoreReply(reply, was any) {
 	}
 }
 
-// appendTargets appends the variables that opts write to.
+// appendTargets appends the variables that opts write to, each with the value
+// that it has now.
 func appendTargets(targets []target, opts []grpc.CallOption) []target {
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
-			targets = append(targets, target{md: o.HeaderAddr, oldMD: *o.HeaderAddr})
+			targets = append(targets, target{md: o.HeaderAddr, mdValue: *o.HeaderAddr})
 		case grpc.TrailerCallOption:
-			targets = append(targets, target{md: o.TrailerAddr, oldMD: *o.TrailerAddr})
+			targets = append(targets, target{md: o.TrailerAddr, mdValue: *o.TrailerAddr})
 		case grpc.PeerCallOption:
-			targets = append(targets, target{peer: o.PeerAddr, oldPeer: *o.PeerAddr})
+			targets = append(targets, target{peer: o.PeerAddr, peerValue: *o.PeerAddr})
 		}
 	}
 	return targets
 }
 
-func restoreTargets(targets []target) {
+// setTargets gives the variables their values.
+func setTargets(targets []target) {
 	for _, t := range targets {
 		if t.peer != nil {
-			*t.peer = t.oldPeer
+			*t.peer = t.peerValue
 		} else {
-			*t.md = t.oldMD
+			*t.md = t.mdValue
 		}
 	}
 }

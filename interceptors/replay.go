@@ -1,32 +1,50 @@
 package interceptors
 
 import (
+	"fmt"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 )
 
 // A replay is what a clientStream keeps so that an attempt can be repeated: the
 // messages that were sent, as encoded bytes, because callers use message
 // structs again. It is a codec around the one that the stream would use, which
-// sees every message as it is encoded: nothing is encoded twice. Its fields are
-// guarded by the mutex of the clientStream, captured by SendMsg's being called
-// by one goroutine at a time.
+// sees every message as it is encoded: nothing is encoded twice.
+//
+// What is kept is what the layer was given that repeats the stream. Layers and
+// interceptors inside it may replace messages; they see those that are sent
+// again as messages of the same type, and may replace them again.
+//
+// Its fields are guarded by the mutex of the clientStream.
 type replay struct {
 	of      *clientStream
 	inner   codec
 	name    string
 	limit   int       // of size
-	targets []target  // where the caller wants header, trailer and peer
+	targets []target  // where callers want header, trailer and peer, with their first values
 	outside *wrapping // what layers outside the one that repeats wrapped
 
-	captured mem.BufferSlice // the message that SendMsg encoded last
-	messages []mem.BufferSlice
+	// The message that is being sent, from take or retake to release.
+	message  any
+	captured mem.BufferSlice // if it is the first time: its bytes, once encoded
+	again    mem.BufferSlice // if not: its bytes
+
+	messages []kept
 	size     int // of messages, in bytes
-	few      [4]mem.BufferSlice
+	few      [4]kept
+}
+
+// kept is a message that was sent.
+type kept struct {
+	data mem.BufferSlice
+	like any // a message of the same type
 }
 
 // codec is what gRPC's several kinds of codec have in common.
@@ -35,7 +53,8 @@ type codec interface {
 	Unmarshal(data mem.BufferSlice, v any) error
 }
 
-// repeat prepares the stream for more than one attempt.
+// repeat prepares the stream for more than one attempt. Of several layers that
+// repeat it, the outermost prepares it.
 func (c *clientStream) repeat(rpc *RPC, limit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,8 +62,10 @@ func (c *clientStream) repeat(rpc *RPC, limit int) {
 		return
 	}
 	r := &replay{of: c, limit: limit, outside: rpc.wrapping()}
-	r.inner, r.name = chosenCodec(rpc.options(c.opts, 0))
 	r.targets = appendTargets(nil, c.opts)
+	if rpc.more != nil {
+		r.targets = appendTargets(r.targets, rpc.more.options)
+	}
 	r.messages = r.few[:0]
 	c.replay = r
 }
@@ -54,17 +75,23 @@ func (c *clientStream) repeat(rpc *RPC, limit int) {
 func (c *clientStream) restore() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.replay != nil && c.last != nil && !c.sealed {
-		c.replay.restore(c.last)
+	if c.replay != nil && !c.sealed {
+		setTargets(c.replay.targets)
 	}
 }
 
-// restore puts the caller's variables back to what they were before last, unless
-// gRPC may still be writing to them.
-func (r *replay) restore(last *attempt) {
-	if last.reported || last.stream == nil {
-		restoreTargets(r.targets)
+// prepare gives the options of a what a repeated stream needs: variables of its
+// own to write to, as gRPC may write to those of an attempt that an interceptor
+// ended when the next one is under way; and the codec that keeps messages. It
+// requires the mutex.
+func (r *replay) prepare(a *attempt) {
+	a.targets = slices.Clone(r.targets)
+	redirect(a.opts, a.targets)
+	// If the stream's codec is not known gRPC will say so itself.
+	if r.inner, r.name = chosenCodec(a.opts); r.inner != nil {
+		a.opts = append(a.opts, grpc.ForceCodecV2(r))
 	}
+	a.opts = append(a.opts, grpc.Trailer(&a.trailer))
 }
 
 func (r *replay) wrappedOutside() *wrapping {
@@ -74,15 +101,6 @@ func (r *replay) wrappedOutside() *wrapping {
 	return r.outside
 }
 
-// keep returns opts with the option that has messages kept. If the stream's
-// codec is not known gRPC will say so itself.
-func (r *replay) keep(opts []grpc.CallOption) []grpc.CallOption {
-	if r.inner == nil {
-		return opts
-	}
-	return append(opts, grpc.ForceCodecV2(r))
-}
-
 // Name returns the name of the codec that the caller chose; empty if none was
 // chosen, so that the content-type stays as it would be.
 func (r *replay) Name() string { return r.name }
@@ -90,52 +108,79 @@ func (r *replay) Name() string { return r.name }
 // Unmarshal is the stream's codec's.
 func (r *replay) Unmarshal(data mem.BufferSlice, v any) error { return r.inner.Unmarshal(data, v) }
 
-// Marshal encodes v and keeps a reference to the bytes, which it shares with
-// gRPC.
+// Marshal encodes v. Until the stream is committed it also keeps a reference to
+// the bytes, which it shares with gRPC, or returns those that were kept.
 func (r *replay) Marshal(v any) (mem.BufferSlice, error) {
-	if again, ok := v.(*encoded); ok {
-		again.data.Ref()
-		return again.data, nil
+	if r.of.fastSend.Load() {
+		return r.inner.Marshal(v)
+	}
+	message, again := r.sending()
+	same := sameMessage(v, message)
+	if same && again != nil {
+		again.Ref()
+		return again, nil
 	}
 	data, err := r.inner.Marshal(v)
-	if err == nil && !r.of.fastSend.Load() {
-		r.release()
+	if err != nil || message == nil || again != nil {
+		return data, err
+	}
+	if same {
 		data.Ref()
-		r.captured = data
+		r.capture(data)
+	} else if original, err := r.inner.Marshal(message); err == nil {
+		r.capture(original) // v took its place
 	}
-	return data, err
+	return data, nil
 }
 
-// An encoded message marshals to the bytes it already is.
-type encoded struct{ data mem.BufferSlice }
-
-// release gives back what was captured.
-func (r *replay) release() {
-	if r.captured != nil {
-		r.captured.Free()
-		r.captured = nil
-	}
+// sending returns the message that is being sent, and its bytes if that is not
+// for the first time.
+func (r *replay) sending() (message any, again mem.BufferSlice) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	return r.message, r.again
 }
 
-// sent keeps the message that was captured, after it was sent. It reports false
-// if there is none or too much is kept. It requires the mutex.
-func (r *replay) sent() bool {
+// capture takes over data, the bytes of the message that is being sent.
+func (r *replay) capture(data mem.BufferSlice) {
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	r.captured.Free() // of a message that became several
+	r.captured = data
+}
+
+// take says that m is about to be sent for the first time. It requires the
+// mutex, as does what follows.
+func (r *replay) take(m any) { r.message = m }
+
+// retake says that m is about to be sent, and its bytes are data.
+func (r *replay) retake(m any, data mem.BufferSlice) { r.message, r.again = m, data }
+
+// keep keeps the message that was sent. It reports false if it was not encoded
+// here, or if too much is kept.
+func (r *replay) keep() bool {
 	if r.captured == nil {
 		return false
 	}
-	r.messages = append(r.messages, r.captured)
+	r.messages = append(r.messages, kept{r.captured, r.message})
 	r.size += r.captured.Len()
 	r.captured = nil
 	return r.size <= r.limit
 }
 
-// drop gives all bytes back. It requires the mutex.
+// release ends what take or retake began.
+func (r *replay) release() {
+	r.captured.Free()
+	r.message, r.captured, r.again = nil, nil, nil
+}
+
+// drop gives all bytes back.
 func (r *replay) drop() {
 	if r == nil {
 		return
 	}
-	for _, m := range r.messages {
-		m.Free()
+	for _, k := range r.messages {
+		k.data.Free()
 	}
 	clear(r.few[:])
 	r.messages, r.size = nil, 0
@@ -165,8 +210,10 @@ func (c *clientStream) replayInto(a *attempt) {
 // sendAgain sends a kept message on a, without c.mu, which it requires. An error
 // needs no further report: a local one has ended the attempt, and io.EOF is
 // looked into.
-func (c *clientStream) sendAgain(a *attempt, data mem.BufferSlice) {
-	err := a.send(&encoded{data})
+func (c *clientStream) sendAgain(a *attempt, k kept) {
+	c.replay.retake(c.replay.decoded(k), k.data)
+	defer c.replay.release()
+	err := a.send(c.replay.message)
 	if err == nil {
 		return
 	}
@@ -176,6 +223,53 @@ func (c *clientStream) sendAgain(a *attempt, data mem.BufferSlice) {
 		return
 	}
 	c.learn(a)
+}
+
+// decoded returns a message that is k, for those between here and the codec that
+// look at messages. It releases the mutex, which it requires: codecs are not
+// ours.
+func (r *replay) decoded(k kept) any {
+	r.of.mu.Unlock()
+	defer r.of.mu.Lock()
+	m := newMessage(k.like)
+	if m == nil || r.inner.Unmarshal(k.data, m) != nil {
+		return &encoded{k.data}
+	}
+	return m
+}
+
+// An encoded message stands for one that cannot be decoded.
+type encoded struct{ data mem.BufferSlice }
+
+func (e *encoded) String() string { return fmt.Sprintf("message of %d bytes", e.data.Len()) }
+
+// redirect has opts write to the values of targets instead of to the variables.
+func redirect(opts []grpc.CallOption, targets []target) {
+	for i, o := range opts {
+		switch o := o.(type) {
+		case grpc.HeaderCallOption:
+			if t := targetOf(targets, o.HeaderAddr, nil); t != nil {
+				opts[i] = grpc.Header(&t.mdValue)
+			}
+		case grpc.TrailerCallOption:
+			if t := targetOf(targets, o.TrailerAddr, nil); t != nil {
+				opts[i] = grpc.Trailer(&t.mdValue)
+			}
+		case grpc.PeerCallOption:
+			if t := targetOf(targets, nil, o.PeerAddr); t != nil {
+				opts[i] = grpc.Peer(&t.peerValue)
+			}
+		}
+	}
+}
+
+func targetOf(targets []target, md *metadata.MD, p *peer.Peer) *target {
+	for i := range targets {
+		if targets[i].md == md && targets[i].peer == p {
+			return &targets[i]
+		}
+	}
+	return nil
 }
 
 // chosenCodec returns the codec that opts choose, as gRPC would, and its name

@@ -53,6 +53,16 @@ func serverStreams(k interceptors.Kind) bool {
 	return k == interceptors.KindServerStream || k == interceptors.KindBidiStream
 }
 
+// sendEnded is what SendMsg returns after the end of a stream: RecvMsg will say
+// how it ended, and generated code of a method with one request goes on to that
+// only after a success.
+func sendEnded(k interceptors.Kind) error {
+	if clientStreams(k) {
+		return io.EOF
+	}
+	return nil
+}
+
 // The requests of the four methods are the same on the wire, and so are the
 // responses: those of Unary serve all.
 type (

@@ -176,8 +176,8 @@ func TestHeaderSeesTheEndAfterTheStack(t *testing.T) {
 			if err := s.RecvMsg(new(response)); status.Code(err) != codes.DataLoss {
 				t.Errorf("RecvMsg: %v, want the verdict", err)
 			}
-			if err := s.SendMsg(new(request)); !errors.Is(err, io.EOF) {
-				t.Errorf("SendMsg after the end: %v, want io.EOF", err)
+			if err := s.SendMsg(new(request)); !errors.Is(err, sendEnded(k)) {
+				t.Errorf("SendMsg after the end: %v, want %v", err, sendEnded(k))
 			}
 			if err := s.CloseSend(); err != nil {
 				t.Errorf("CloseSend after the end: %v", err)

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // This file has the methods that the caller of a stream calls. Each works on
@@ -32,26 +33,38 @@ func (c *clientStream) recvSlow(m any) error {
 	for {
 		a := c.current
 		switch {
-		case c.done && c.err == nil && c.failed == nil:
+		case c.done && c.err == nil:
 			return a.recv(m) // the stack is content; what does gRPC say?
 		case c.done:
 			return c.err
 		case c.sealed || !a.over && !a.learning:
-			err := a.recv(m)
-			if err == nil {
-				c.seal()
+			if again, err := c.recvOn(a, m); !again {
+				return err
 			}
-			if c.sealed {
-				return c.received(err)
-			}
-			a.finish(err)
 		default:
 			c.wait()
-			if c.done && c.failed != nil {
-				return c.verdict()
-			}
 		}
 	}
+}
+
+// recvOn receives m from a. It returns true if a has ended before anything of
+// the stream has reached the caller: m is to be received from what follows. It
+// requires c.mu.
+func (c *clientStream) recvOn(a *attempt, m any) (again bool, err error) {
+	var was any
+	if !c.sealed {
+		was = snapshot(m)
+	}
+	err = a.recv(m)
+	if err == nil || err == io.EOF { //nolint:errorlint // gRPC returns it unwrapped
+		c.seal()
+	}
+	if c.sealed {
+		return false, c.received(err)
+	}
+	a.finish(err)
+	restoreReply(m, was) // a response may have come in front of the error
+	return true, nil
 }
 
 // received returns what RecvMsg returns after its stream returned err, on a
@@ -67,11 +80,7 @@ func (c *clientStream) received(err error) error {
 // the one message of a single response. The stack comes first: its error is
 // what the caller sees; if it is content, what gRPC says. It requires c.mu.
 func (c *clientStream) ended(err error) error {
-	a := c.current
-	if !a.over && err == nil {
-		return nil // there is more to come
-	}
-	a.finish(err)
+	c.current.finish(err)
 	for !c.done {
 		c.wait()
 	}
@@ -103,31 +112,38 @@ func (c *clientStream) sendSlow(m any) error {
 		a := c.current
 		switch {
 		case c.done, c.sealed && a.sendDead:
-			return io.EOF
-		case !a.replaying && !a.learning && (c.sealed || !a.over):
+			return c.sendEnded()
+		case !a.replaying && (c.sealed || !a.over):
 			if again, err := c.sendOn(a, m); !again {
 				return err
 			}
 		default:
 			c.wait()
-			if c.done && c.failed != nil {
-				return c.verdict()
-			}
 		}
 	}
+}
+
+// sendEnded returns what SendMsg returns when the stream has ended. Where there
+// is but one message to send it is nil, as in gRPC: RecvMsg will say how.
+func (c *clientStream) sendEnded() error {
+	if c.desc.ClientStreams {
+		return io.EOF
+	}
+	return nil
 }
 
 // sendOn sends m on a. It returns true if a has ended before anything of the
 // stream has reached the caller: m is to be sent on what follows. It requires
 // c.mu.
 func (c *clientStream) sendOn(a *attempt, m any) (again bool, err error) {
-	if c.replay != nil {
-		c.replay.release()
+	if !c.sealed {
+		c.replay.take(m)
+		defer c.replay.release()
 	}
 	err = a.send(m)
 	switch {
 	case err == nil:
-		if !c.sealed && !c.replay.sent() {
+		if !c.sealed && !c.replay.keep() {
 			c.seal()
 		}
 		return false, nil
@@ -143,7 +159,7 @@ func (c *clientStream) sendOn(a *attempt, m any) (again bool, err error) {
 		return true, nil
 	}
 	c.seal()
-	return false, io.EOF
+	return false, c.sendEnded()
 }
 
 // learn finds out, after SendMsg returned io.EOF, whether a is over. A RecvMsg
@@ -157,11 +173,11 @@ func (c *clientStream) learn(a *attempt) {
 		return
 	}
 	a.learning = true
-	if _, err := a.header(); err != nil {
-		a.finish(err)
-	}
-	a.learning = false
-	c.changed.Broadcast()
+	defer func() {
+		a.learning = false
+		c.changed.Broadcast()
+	}()
+	_, _ = a.header()
 }
 
 // CloseSend closes the sending side, now or when the attempt that follows has
@@ -193,19 +209,12 @@ func (c *clientStream) Header() (metadata.MD, error) {
 			md, err := a.header()
 			return md, c.headerEnded(md, err)
 		case !a.over && !a.learning:
-			md, err := a.header()
-			if err != nil {
-				a.finish(err)
-			}
-			if md != nil || !a.over {
+			if md, _ := a.header(); md != nil || !a.over {
 				c.seal()
 				return md, nil
 			}
 		default:
 			c.wait()
-			if c.done && c.failed != nil {
-				return nil, c.verdict()
-			}
 		}
 	}
 }
@@ -281,8 +290,17 @@ func (a *attempt) recv(m any) (err error) {
 	return err
 }
 
+// header asks for the header, and ends a if the answer is that a has ended.
+// gRPC answers nil without an error then, and has told OnFinish; or is about to,
+// if that runs on another goroutine because the context has ended.
 func (a *attempt) header() (md metadata.MD, err error) {
 	a.unlocked(func() { md, err = a.stream.Header() })
+	switch ended := a.ctx.Err(); {
+	case err != nil:
+		a.finish(err)
+	case md == nil && ended != nil:
+		a.finish(status.FromContextError(ended).Err())
+	}
 	return md, err
 }
 

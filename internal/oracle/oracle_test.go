@@ -1,0 +1,71 @@
+package oracle
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+var seeds = flag.Int("seeds", defaultSeeds, "how many schedules TestOracle plays")
+
+// TestOracle plays schedules that are made of a number each.
+func TestOracle(t *testing.T) {
+	var retried, compared atomic.Int64
+	t.Run("all", func(t *testing.T) {
+		for seed := range *seeds {
+			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+				t.Parallel()
+				attempts, full := play(t, fromSeed(seed))
+				if attempts > 1 {
+					retried.Add(1)
+				}
+				if attempts > 1 && full {
+					compared.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("%d of %d streams were retried, %d of these were compared in full", retried.Load(), *seeds, compared.Load())
+}
+
+func fromSeed(seed int) dice {
+	return rand.New(rand.NewPCG(uint64(seed), 0)).IntN
+}
+
+// FuzzOracle plays schedules that are made of bytes, each a number.
+func FuzzOracle(f *testing.F) {
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, numbers []byte) { play(t, fromBytes(numbers)) })
+}
+
+func fromBytes(numbers []byte) dice {
+	return func(n int) int {
+		if len(numbers) == 0 {
+			return 0
+		}
+		number := int(numbers[0])
+		numbers = numbers[1:]
+		return number % n
+	}
+}
+
+// play plays a schedule through a Retry, and checks it against a bare
+// connection.
+func play(t *testing.T, d dice) (attempts int, full bool) {
+	s := decode(d)
+	t.Log(&s)
+	saw := perform(t, &s, 0, true)
+	mistakes := s.check(saw, func(attempt int) *seen {
+		quiet := s
+		quiet.cancel = 0
+		full = s.cancel == 0
+		return perform(t, &quiet, attempt, false)
+	})
+	if len(mistakes) > 0 {
+		t.Errorf("%d attempts\n%s", saw.opened, strings.Join(mistakes, "\n"))
+	}
+	return saw.opened, full
+}
