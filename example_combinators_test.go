@@ -255,14 +255,19 @@ func ExampleMaker() {
 			return req + " from " + address, nil
 		}), nil
 	})
-	var maker turret.Maker[string, string, string] = turret.Gated[string, Service](limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded}), nil)(dial)
+	limited := turret.Gated[string, Service](limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded}), nil)(dial)
+	ask(limited, "10.0.0.1:80")
+	ask(turret.Shared[string](Service(echo)), "10.0.0.2:80")
+	// Output:
+	// hello from 10.0.0.1:80 <nil>
+	// hello <nil>
+}
 
-	service, err := maker.Call(context.Background(), "10.0.0.1:80")
+func ask(maker turret.Maker[string, string, string], address string) {
+	service, err := maker.Call(context.Background(), address)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(service.Call(context.Background(), "hello"))
-	// Output:
-	// hello from 10.0.0.1:80 <nil>
 }
