@@ -145,6 +145,28 @@ func TestConcurrencyDeadlineInLine(t *testing.T) {
 	})
 }
 
+// Who gives up in the instant in which it gets room does not keep it: its call
+// could only fail.
+func TestConcurrencyCancelledAsRoomComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded})
+		for range 20 {
+			enter(t, g)
+			first, second := enter(t, g), enter(t, g)
+			g.Leave(turret.Ticket{}, turret.Success)
+			first.cancel() // and first has not run since
+			synctest.Wait()
+			if !errors.Is(first.err, context.Canceled) || !second.in() {
+				t.Fatalf("first: %v, second is in: %t; want the room to go on to the second", first.err, second.in())
+			}
+			g.Leave(turret.Ticket{}, turret.Success)
+		}
+		if s := g.Stats(); s.InFlight != 0 || s.Entered != 40 || s.Cancelled != 20 {
+			t.Errorf("%+v, want 40 entered, 20 cancelled, nobody inside", s)
+		}
+	})
+}
+
 func TestConcurrencyRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := limit.NewConcurrency(0, limit.Queue{Max: limit.Unbounded})

@@ -61,10 +61,7 @@ func (l *line) settle() {
 	for l.waiting.n > 0 && l.room.take() {
 		l.waiting.tell()
 	}
-	if l.watching.n == 0 || l.waiting.n > 0 || !l.room.free() {
-		return
-	}
-	for l.watching.n > 0 {
+	for l.watching.n > 0 && l.room.free() {
 		l.watching.tell()
 	}
 }
@@ -144,11 +141,8 @@ func (l *line) ready(ctx context.Context) error {
 		return nil
 	}
 	l.lock()
-	told := !l.watching.remove(w)
+	l.watching.remove(w)
 	l.unlock()
-	if told {
-		return nil
-	}
 	return turret.NotReady(ctx.Err())
 }
 

@@ -47,7 +47,7 @@ func (l *list) remove(w *waiter) bool {
 	} else {
 		l.last = w.prev
 	}
-	w.prev, w.next, w.list = nil, nil, nil
+	w.list = nil
 	l.n--
 	return true
 }

@@ -364,7 +364,7 @@ func TestTokenBucketInvalid(t *testing.T) {
 
 func TestTokenBucketAllocations(t *testing.T) {
 	ctx := t.Context()
-	g := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour, Burst: 1 << 40}, limit.Queue{Max: limit.Unbounded})
+	g := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour, Burst: math.MaxInt32}, limit.Queue{Max: limit.Unbounded})
 	service := turret.Gated[int, int](g, nil)(double)
 	empty := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour, Burst: 1}, limit.Queue{})
 	_, _ = empty.Enter(ctx)
