@@ -257,7 +257,7 @@ func ExampleMaker() {
 	})
 	limited := turret.Gated[string, Service](limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded}), nil)(dial)
 	ask(limited, "10.0.0.1:80")
-	ask(turret.Shared[string](Service(echo)), "10.0.0.2:80")
+	ask(turret.Shared[string](echo), "10.0.0.2:80")
 	// Output:
 	// hello from 10.0.0.1:80 <nil>
 	// hello <nil>
