@@ -10,7 +10,7 @@ import (
 // serve several layers and stacks, on both sides. It panics if g is nil.
 func Admit(g turret.Gate) Layer {
 	if g == nil {
-		panic("interceptors: Admit: gate is nil")
+		panic("interceptors: Admit: gate is nil, must not be")
 	}
 	return turret.Gated(g, Classify)
 }

@@ -21,31 +21,31 @@ import (
 // the layers in it do not make RPCs of other methods wait.
 func For(pattern string, layers ...Layer) Layer {
 	match := mustPattern("For", pattern)
-	return branch("for "+pattern, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
+	return branch("For", "for "+pattern, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
 }
 
 // Except returns a [Layer] that runs layers around all RPCs but those whose
 // method matches pattern, in the forms of [For]: health checks, reflection.
 func Except(pattern string, layers ...Layer) Layer {
 	match := mustPattern("Except", pattern)
-	return branch("except "+pattern, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
+	return branch("Except", "except "+pattern, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
 }
 
 // ForKind returns a [Layer] that runs layers around RPCs of the given kinds;
 // others go past them. It panics if kinds is empty or holds an unknown kind.
 func ForKind(kinds []Kind, layers ...Layer) Layer {
 	if len(kinds) == 0 {
-		panic("interceptors: ForKind: no kinds, want at least one")
+		panic("interceptors: ForKind: kinds is [], must have at least one")
 	}
 	var set [KindBidiStream + 1]bool
 	names := make([]string, len(kinds))
 	for i, k := range kinds {
 		if int(k) >= len(set) {
-			panic(fmt.Sprintf("interceptors: ForKind: %v, want KindUnary to KindBidiStream", k))
+			panic(fmt.Sprintf("interceptors: ForKind: kinds[%d] is %v, must be KindUnary to KindBidiStream", i, k))
 		}
 		set[k], names[i] = true, k.String()
 	}
-	return branch("for "+strings.Join(names, ", "), func(_ context.Context, rpc *RPC) bool { return set[rpc.Kind] }, layers)
+	return branch("ForKind", "for "+strings.Join(names, ", "), func(_ context.Context, rpc *RPC) bool { return set[rpc.Kind] }, layers)
 }
 
 // ForMatch returns a [Layer] that runs layers around RPCs that m matches: a
@@ -53,23 +53,17 @@ func ForKind(kinds []Kind, layers ...Layer) Layer {
 // nil.
 func ForMatch(m selector.Matcher, layers ...Layer) Layer {
 	if m == nil {
-		panic("interceptors: ForMatch: matcher is nil")
+		panic("interceptors: ForMatch: matcher is nil, must not be")
 	}
-	return branch("for match", func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
+	return branch("ForMatch", "for match", func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
 }
 
 // branch returns a layer that runs layers around the RPCs that match.
-func branch(heading string, match func(context.Context, *RPC) bool, layers []Layer) Layer {
+func branch(constructor, heading string, match func(context.Context, *RPC) bool, layers []Layer) Layer {
 	layers = slices.Clone(layers)
 	return func(inner Service) Service {
-		b := &branchService{Service: inner, inside: inner, match: match, heading: heading}
-		for _, layer := range slices.Backward(layers) {
-			if layer != nil {
-				b.inside = layer(b.inside)
-				b.layers = append(b.layers, b.inside)
-			}
-		}
-		slices.Reverse(b.layers)
+		b := &branchService{Service: inner, match: match, heading: heading}
+		b.inside, b.layers = stacked(constructor, layers, inner)
 		return b
 	}
 }
@@ -109,7 +103,7 @@ func parsePattern(pattern string) (match func(method string) bool, err error) {
 	service, method, ok := strings.Cut(strings.TrimPrefix(pattern, "/"), "/")
 	if !strings.HasPrefix(pattern, "/") || !ok || service == "" || method == "" ||
 		strings.Contains(service, "*") || strings.Contains(method, "/") || method != "*" && strings.Contains(method, "*") {
-		return nil, fmt.Errorf("pattern %q, want \"/package.Service/Method\", \"/package.Service/*\" or \"/*\"", pattern)
+		return nil, fmt.Errorf("pattern is %q, must be \"/package.Service/Method\", \"/package.Service/*\" or \"/*\"", pattern)
 	}
 	if method == "*" {
 		prefix := "/" + service + "/"

@@ -14,14 +14,14 @@ import (
 // empty or l is nil.
 func Named(name string, l Layer) Layer {
 	if name == "" {
-		panic("interceptors: Named: name is empty")
+		panic("interceptors: Named: name is \"\", must not be empty")
 	}
 	if l == nil {
-		panic("interceptors: Named: layer is nil")
+		panic("interceptors: Named: layer is nil, must not be")
 	}
 	return func(inner Service) Service {
 		n := &namedService{name: name}
-		n.Service = l(&insideNamed{inner, n})
+		n.Service, _ = stacked("Named", []Layer{l}, &insideNamed{inner, n})
 		if r, ok := n.Service.(renamer); ok {
 			r.rename(name)
 		}

@@ -26,7 +26,7 @@ func Recover(f ...func(ctx context.Context, rpc *RPC, p any, stack []byte)) Laye
 	}
 	for i := range f {
 		if f[i] == nil {
-			panic(fmt.Sprintf("interceptors: Recover: function %d is nil", i))
+			panic(fmt.Sprintf("interceptors: Recover: function %d is nil, must not be", i))
 		}
 	}
 	return func(inner Service) Service { return &recoverService{inner, f} }

@@ -36,19 +36,29 @@ type Stack struct {
 
 // New returns a stack of layers. The first one listed is outermost: it sees the
 // RPC first and its result last. Nil layers are skipped. A stack without layers
-// is not in the way at all.
+// is not in the way at all. New panics if a layer returns a nil service.
 func New(layers ...Layer) *Stack {
-	s := &Stack{service: leafService{}}
-	for _, layer := range slices.Backward(layers) {
+	s := &Stack{}
+	s.service, s.layers = stacked("New", layers, leafService{})
+	s.empty = len(s.layers) == 0
+	return s
+}
+
+// stacked puts layers around inner, and returns the outermost service and what
+// each layer made, outermost first. constructor is whom to blame for a layer
+// that makes nothing.
+func stacked(constructor string, layers []Layer, inner Service) (outermost Service, made []Service) {
+	for i, layer := range slices.Backward(layers) {
 		if layer == nil {
 			continue
 		}
-		s.service = layer(s.service)
-		s.layers = append(s.layers, s.service)
+		if inner = layer(inner); inner == nil {
+			panic(fmt.Sprintf("interceptors: %s: layer %d returned a nil service, must not", constructor, i))
+		}
+		made = append(made, inner)
 	}
-	slices.Reverse(s.layers)
-	s.empty = len(s.layers) == 0
-	return s
+	slices.Reverse(made)
+	return inner, made
 }
 
 // leafService is the innermost service of every stack: it hands the RPC to the
