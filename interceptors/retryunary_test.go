@@ -620,3 +620,6 @@ func testBudget(t *testing.T, perSecond, together int) {
 		t.Errorf("%d retries of %d calls, want at least %.0f", len(retries), len(calls), least)
 	}
 }
+
+// durationPlan is a plan in which the server waits before it answers.
+func durationPlan(d time.Duration) *echov1.Plan { return &echov1.Plan{Delay: durationpb.New(d)} }
