@@ -21,8 +21,12 @@ type EWMAConfig struct {
 	DefaultRTT time.Duration
 	// Penalty is the latency that a failure stands for: at least this, however
 	// fast it came, else an endpoint that fails at once would look like the
-	// best one. 0 means 5 s for PeakEWMA and 1 s for EWMA. Negative: none, a
-	// failure counts as the time it took.
+	// best one. 0 means 5 s for PeakEWMA, as in Linkerd, and for EWMA ten times
+	// the latency of an endpoint that was never measured: enough to prefer
+	// others for a moment. What fails for longer is a breaker's business; a
+	// penalty that is high enough for that starves an endpoint for a minute
+	// after a single failure. Negative: none, a failure counts as the time it
+	// took.
 	Penalty time.Duration
 	// Fleet, if not nil, knows how long calls take at all the endpoints
 	// together: an endpoint that was never measured is taken for a typical one,
@@ -48,7 +52,7 @@ const (
 	defaultPeakDecay   = 10 * time.Second
 	defaultPeakPenalty = 5 * time.Second
 	defaultDecay       = time.Second
-	defaultPenalty     = time.Second
+	penaltyFactor      = 10
 )
 
 // maxRetryAfter bounds what a server can ask for, as Linkerd does: one wrong
@@ -61,7 +65,7 @@ type latency struct {
 	flight  flight
 	average average
 	prior   float64
-	penalty float64
+	penalty float64 // 0: penaltyFactor x unmeasured
 	fleet   *Fleet
 }
 
@@ -72,7 +76,7 @@ func newLatency(c EWMAConfig, decay, penalty time.Duration) latency {
 	return latency{
 		average: newAverage(int64(cmp.Or(c.Decay, decay))),
 		prior:   float64(cmp.Or(c.DefaultRTT, defaultRTT)),
-		penalty: float64(max(0, cmp.Or(c.Penalty, penalty))),
+		penalty: float64(cmp.Or(c.Penalty, penalty)),
 		fleet:   c.Fleet,
 	}
 }
@@ -97,7 +101,7 @@ func (l *latency) done(now int64, t turret.Ticket, o turret.Outcome, retryAfter 
 	default: // Failure, Overload, and what is none of the outcomes
 		wait := float64(min(max(0, retryAfter), maxRetryAfter))
 		known, _ := l.average.load(now)
-		l.average.record(now, max(l.penalty, wait, known, elapsed), peak)
+		l.average.record(now, max(l.leastPenalty(), wait, known, elapsed), peak)
 	}
 }
 
@@ -112,6 +116,14 @@ func (l *latency) now(now int64) (expected float64, pending int64) {
 	return max(expected, float64(silence)), pending
 }
 
+func (l *latency) leastPenalty() float64 {
+	if l.penalty == 0 {
+		return penaltyFactor * l.unmeasured()
+	}
+	return l.penalty
+}
+
+// unmeasured is what an endpoint without a past is taken for.
 func (l *latency) unmeasured() float64 {
 	if l.fleet != nil {
 		if typical := l.fleet.Typical(); typical > 0 {
@@ -176,7 +188,7 @@ type EWMA struct {
 // NewEWMA returns an EWMA with nothing measured. It panics with the error of
 // [EWMAConfig.Validate] if c is not valid.
 func NewEWMA(c EWMAConfig) *EWMA {
-	return &EWMA{l: newLatency(c, defaultDecay, defaultPenalty)}
+	return &EWMA{l: newLatency(c, defaultDecay, 0)}
 }
 
 // Start notes that a call begins.
@@ -193,5 +205,25 @@ func (e *EWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter tim
 // Load returns the root of the latency x (calls in flight + 1).
 func (e *EWMA) Load(now int64) float64 {
 	expected, pending := e.l.now(now)
+	if e.l.fleet != nil {
+		expected = withoutNoise(expected, float64(e.l.fleet.Typical()))
+	}
 	return math.Sqrt(expected) * float64(pending+1)
+}
+
+// withoutNoise takes a difference of less than a quarter from the typical
+// latency for chance, and larger ones for a quarter less than they look. The
+// average of a few samples is never exact; without this, of two endpoints that
+// are alike the one that was lucky last would have every call until its luck
+// turns.
+func withoutNoise(expected, typical float64) float64 {
+	const noise = 1.25
+	switch {
+	case typical == 0:
+		return expected
+	case expected > typical:
+		return max(typical, expected/noise)
+	default:
+		return min(typical, expected*noise)
+	}
 }

@@ -42,7 +42,7 @@ const (
 	ordinary = 5
 	// leastFactor is how much longer than typical a call takes, at least, to be
 	// an outlier, however little latencies vary.
-	leastFactor = 3
+	leastFactor = 2
 )
 
 // NewFleet returns a Fleet that knows nothing.

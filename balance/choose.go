@@ -1,0 +1,138 @@
+package balance
+
+import "github.com/turret-go/turret/internal/tried"
+
+const (
+	// draws is how often some endpoints are drawn before a search begins. With
+	// half of the endpoints banned, one call in 256 gets that far.
+	draws = 4
+	// searched bounds the search, so that a pick costs the same with 10 and with
+	// 10,000 endpoints.
+	searched = 64
+)
+
+// choose returns the endpoint for a call, which it has entered.
+func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, error) {
+	if len(s.choices) > 1 {
+		for range draws {
+			best, fit := s.best(now, record)
+			if fit > inUse {
+				continue
+			}
+			if p, ok := best.enter(now, asking); ok {
+				return best, p, nil
+			}
+		}
+	}
+	return s.search(now, record)
+}
+
+// best returns the best of some endpoints that are drawn at random, and how fit
+// it is.
+func (s *snapshot) best(now int64, record *tried.Record) (*choice, standing) {
+	if s.config.Choices == 2 && s.weights == nil {
+		i, j := pair(s.config.random(), len(s.choices))
+		a, b := &s.choices[i], &s.choices[j]
+		return better(a, a.standing(now, record), b, b.standing(now, record), now)
+	}
+	var indexes [maxChoices]int
+	drawn := indexes[:min(s.config.Choices, len(s.choices))]
+	s.draw(drawn)
+	best := &s.choices[drawn[0]]
+	fit := best.standing(now, record)
+	for _, i := range drawn[1:] {
+		c := &s.choices[i]
+		best, fit = better(best, fit, c, c.standing(now, record), now)
+	}
+	return best, fit
+}
+
+// draw fills into with the indexes of different endpoints. With weights, an
+// endpoint is drawn in proportion to its weight; one that was drawn already is
+// drawn again a few times, and is then its own rival.
+func (s *snapshot) draw(into []int) {
+	if s.weights == nil {
+		distinct(s.config.random, len(s.choices), into)
+		return
+	}
+	for k := range into {
+		for range draws {
+			into[k] = s.weights.draw(s.config.random())
+			if !contains(into[:k], into[k]) {
+				break
+			}
+		}
+	}
+}
+
+func contains(indexes []int, i int) bool {
+	for _, j := range indexes {
+		if i == j {
+			return true
+		}
+	}
+	return false
+}
+
+// better returns the better of two endpoints: the fitter one, else the one with
+// less load. The order in which a and b were drawn is random, so that ties
+// favour nobody.
+func better(a *choice, fitA standing, b *choice, fitB standing, now int64) (*choice, standing) {
+	switch {
+	case fitA < fitB:
+		return a, fitA
+	case fitB < fitA:
+		return b, fitB
+	case fitA == onTrial || a.weighted(now) <= b.weighted(now):
+		return a, fitA
+	default:
+		return b, fitB
+	}
+}
+
+// weighted is the load of an endpoint as its weight would have it. An idle
+// endpoint looks the same with any weight, for it is drawn by its weight; what
+// is in flight counts in relation to the weight.
+func (c *choice) weighted(now int64) float64 {
+	l := c.load(now)
+	if c.weight == 1 {
+		return l
+	}
+	n := float64(c.inflight.Load())
+	return l * (1 + n/c.weight) / (1 + n)
+}
+
+// search looks at endpoint after endpoint, from a random one on, and takes the
+// fittest. It is for when the draws found none that is fit.
+func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, error) {
+	n := len(s.choices)
+	first := 0
+	if n > 1 {
+		first = below(s.config.random(), n)
+	}
+	best := &s.choices[first]
+	fit := best.standing(now, record)
+	for k := 1; k < min(n, searched) && fit > onTrial; k++ {
+		c := &s.choices[(first+k)%n]
+		best, fit = better(best, fit, c, c.standing(now, record), now)
+	}
+	if fit < banned {
+		if p, ok := best.enter(now, asking); ok {
+			return best, p, nil
+		}
+		fit = banned // another call was the probe, this moment
+	}
+	if fit == banned {
+		if s.config.OnBanned == Refuse {
+			return nil, passes{}, errBanned
+		}
+		if p, ok := best.enter(now, panicking); ok {
+			return best, p, nil
+		}
+	}
+	if s.config.OnFull == Refuse {
+		return nil, passes{}, errFull
+	}
+	p, _ := best.enter(now, crowding)
+	return best, p, nil
+}

@@ -1,0 +1,261 @@
+package balance
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/load"
+	"github.com/turret-go/turret/retry"
+)
+
+// Config is the configuration of the policy. The zero value is the default, and
+// is what the measurements in doc/balancing.md were made with. It is written in
+// a service config with the names of the fields in lower camel case and
+// durations as strings of seconds:
+//
+//	{"loadBalancingConfig": [{"turret.P2C": {"limit": 100, "slowStart": "30s"}}]}
+//
+// Unknown names and values out of bounds are errors that name the field.
+type Config struct {
+	// Load is how endpoints are compared. "" means [LoadEWMA].
+	Load LoadKind
+	// Decay is the time in which the weight of a measured latency falls to 1/e.
+	// 0 means the default of the tracker: 1 s for LoadEWMA, 10 s for
+	// LoadPeakEWMA. At least 1 µs.
+	Decay time.Duration
+	// DefaultRTT is what endpoints are taken for while none of them has
+	// answered yet. 0 means 30 ms; not negative.
+	DefaultRTT time.Duration
+	// Penalty is the latency that a failure stands for, at least. 0 means the
+	// default of the tracker: ten typical calls for LoadEWMA, 5 s for
+	// LoadPeakEWMA. Negative: none.
+	Penalty time.Duration
+	// Choices is how many different endpoints are compared for each call. 0
+	// means 2; at most 10. More of them find the best endpoint of the moment
+	// more often, and so do all other clients.
+	Choices int
+
+	// Limit is how many calls, streams included, may be in flight to one
+	// endpoint. 0 means no limit; not negative.
+	Limit int
+	// OnFull says what becomes of a call when no endpoint that was looked at
+	// has room. "" means [Refuse].
+	OnFull Recourse
+
+	// Failures says when failures ban an endpoint.
+	Failures Failures
+	// Outliers says when latency bans an endpoint.
+	Outliers Outliers
+	// MaxBanned is the share of the endpoints that may be banned at a time. 0
+	// means 0.5; at most 1. Negative: nobody is banned. What is wrong with more
+	// of them is most likely wrong with the client.
+	MaxBanned float64
+	// OnBanned says what becomes of a call when all endpoints that were looked
+	// at are banned. "" means [Use]: to send it to one of them, which is known
+	// as panic mode.
+	OnBanned Recourse
+
+	// SlowStart is how long an endpoint that is new, or connected anew, has to
+	// get warm: its load counts up to ten times at first, and less as the time
+	// goes by. 0 means 3 s. Negative: none.
+	SlowStart time.Duration
+
+	// Seed makes the random choices repeatable, for experiments. 0 means to
+	// choose differently each time, which is what clients should do.
+	Seed uint64
+}
+
+// LoadKind is a way to compare endpoints.
+type LoadKind string
+
+// The kinds of load.
+const (
+	// LoadEWMA compares latency, with a short memory, and what is in flight:
+	// [load.EWMA].
+	LoadEWMA LoadKind = "ewma"
+	// LoadPeakEWMA is the measure of Finagle and Tower: [load.PeakEWMA].
+	LoadPeakEWMA LoadKind = "peak_ewma"
+	// LoadPending compares what is in flight only: [load.Pending].
+	LoadPending LoadKind = "pending"
+)
+
+// A Recourse is what to do when no endpoint is fit for a call.
+type Recourse string
+
+// The recourses.
+const (
+	// Refuse ends the call with a [turret.Refusal] that has a status. gRPC's own
+	// retry does not try it again, and wait-for-ready does not wait.
+	Refuse Recourse = "refuse"
+	// Use sends the call to the least loaded of the endpoints all the same.
+	Use Recourse = "use"
+)
+
+// Failures says when failures ban an endpoint, and for how long: a
+// [breaker.Circuit] for each endpoint. When a ban is over, one call is sent to
+// the endpoint as a probe.
+type Failures struct {
+	// Consecutive is how many failures in a row ban. 0 means 3. Negative: a row
+	// does not ban.
+	Consecutive int
+	// Ratio is the share of failures among the calls of the last Window that
+	// bans. 0 means 0.5; at most 1. Negative: no share bans.
+	Ratio float64
+	// MinCalls is how many calls the Window must hold. 0 means 20.
+	MinCalls int
+	// Window is how far back calls count. 0 means 10 s.
+	Window time.Duration
+	// BanFor is how long the first ban lasts, less up to a quarter that is left
+	// to chance; it doubles with each probe that fails. 0 means 2 s; not
+	// negative.
+	BanFor time.Duration
+	// MaxBanFor bounds the doubling. 0 means a minute, or BanFor if that is
+	// longer; not shorter than BanFor.
+	MaxBanFor time.Duration
+}
+
+// Outliers says when latency bans an endpoint: when calls in a row take longer
+// than a call to this fleet does in all but one of some 10,000 cases, and at
+// least twice as long as a typical one (see [load.Fleet]). The load alone sends
+// fewer calls to such an endpoint. The ban sends next to none, which decides
+// about the slowest call of a thousand.
+type Outliers struct {
+	// Consecutive is how many outliers in a row ban. 0 means 3. Negative:
+	// latency bans nobody.
+	Consecutive int
+	// BanFor is how long the first ban lasts, less up to a quarter that is left
+	// to chance; it doubles with each probe that is an outlier. 0 means 250 ms,
+	// so that a pause costs little; not negative.
+	BanFor time.Duration
+	// MaxBanFor bounds the doubling. 0 means 16 s, or BanFor if that is longer;
+	// not shorter than BanFor.
+	MaxBanFor time.Duration
+}
+
+// Defaults of [Config].
+const (
+	defaultChoices   = 2
+	maxChoices       = 10
+	defaultMaxBanned = 0.5
+	defaultSlowStart = 3 * time.Second
+
+	defaultFailures   = 3
+	defaultFailureBan = 2 * time.Second
+	maxFailureBan     = time.Minute
+
+	defaultOutliers   = 3
+	defaultOutlierBan = 250 * time.Millisecond
+	maxOutlierBan     = 16 * time.Second
+)
+
+// Validate returns an error that names the field, its value and its bound if c
+// cannot be used.
+func (c Config) Validate() error {
+	switch {
+	case c.Load != "" && c.Load != LoadEWMA && c.Load != LoadPeakEWMA && c.Load != LoadPending:
+		return fmt.Errorf("balance: Config.Load is %q, must be %q, %q or %q", c.Load, LoadEWMA, LoadPeakEWMA, LoadPending)
+	case c.Decay != 0 && c.Decay < time.Microsecond:
+		return fmt.Errorf("balance: Config.Decay is %v, must be at least 1µs (0 means the default)", c.Decay)
+	case c.DefaultRTT < 0:
+		return fmt.Errorf("balance: Config.DefaultRTT is %v, must not be negative", c.DefaultRTT)
+	case c.Choices != 0 && (c.Choices < 2 || c.Choices > maxChoices):
+		return fmt.Errorf("balance: Config.Choices is %d, must be from 2 to %d (0 means %d)", c.Choices, maxChoices, defaultChoices)
+	case c.Limit < 0:
+		return fmt.Errorf("balance: Config.Limit is %d, must not be negative (0 means none)", c.Limit)
+	case math.IsNaN(c.MaxBanned) || c.MaxBanned > 1:
+		return fmt.Errorf("balance: Config.MaxBanned is %v, must be at most 1 (0 means %v, negative none)", c.MaxBanned, defaultMaxBanned)
+	case c.SlowStart > math.MaxInt64/2:
+		return fmt.Errorf("balance: Config.SlowStart is %v, must be at most %v", c.SlowStart, time.Duration(math.MaxInt64/2))
+	}
+	if err := c.OnFull.validate("OnFull"); err != nil {
+		return err
+	}
+	if err := c.OnBanned.validate("OnBanned"); err != nil {
+		return err
+	}
+	if err := checkBan("Failures", c.Failures.BanFor, c.Failures.MaxBanFor); err != nil {
+		return err
+	}
+	if err := checkBan("Outliers", c.Outliers.BanFor, c.Outliers.MaxBanFor); err != nil {
+		return err
+	}
+	if err := c.Failures.circuit().Validate(); err != nil {
+		return fmt.Errorf("balance: Config.Failures: %w", err)
+	}
+	return nil
+}
+
+func (r Recourse) validate(field string) error {
+	if r == "" || r == Refuse || r == Use {
+		return nil
+	}
+	return fmt.Errorf("balance: Config.%s is %q, must be %q or %q", field, r, Refuse, Use)
+}
+
+func checkBan(field string, first, longest time.Duration) error {
+	switch {
+	case first < 0:
+		return fmt.Errorf("balance: Config.%s.BanFor is %v, must not be negative", field, first)
+	case longest < 0:
+		return fmt.Errorf("balance: Config.%s.MaxBanFor is %v, must not be negative", field, longest)
+	case longest > 0 && longest < first:
+		return fmt.Errorf("balance: Config.%s.MaxBanFor is %v, must be at least BanFor (%v)", field, longest, first)
+	}
+	return nil
+}
+
+// circuit returns the configuration of an endpoint's circuit for failures.
+func (f Failures) circuit() breaker.Config {
+	return breaker.Config{
+		Consecutive: cmp.Or(f.Consecutive, defaultFailures),
+		Ratio:       f.Ratio, MinCalls: f.MinCalls, Window: f.Window,
+		Backoff: ban(f.BanFor, f.MaxBanFor, defaultFailureBan, maxFailureBan),
+	}
+}
+
+// circuit returns the configuration of an endpoint's circuit for latency: what
+// it is told is a failure is an outlier.
+func (o Outliers) circuit() breaker.Config {
+	return breaker.Config{
+		Consecutive: cmp.Or(o.Consecutive, defaultOutliers),
+		Ratio:       -1,
+		Backoff:     ban(o.BanFor, o.MaxBanFor, defaultOutlierBan, maxOutlierBan),
+	}
+}
+
+func ban(first, longest, defaultFirst, defaultLongest time.Duration) retry.Backoff {
+	if first == 0 {
+		first = defaultFirst
+		if longest > 0 {
+			first = min(first, longest)
+		}
+	}
+	return retry.Backoff{Base: first, Max: cmp.Or(longest, max(defaultLongest, first))}
+}
+
+// newTracker returns the tracker of one endpoint.
+func (c *Config) newTracker(fleet *load.Fleet) load.Tracker {
+	e := load.EWMAConfig{Decay: c.Decay, DefaultRTT: c.DefaultRTT, Penalty: c.Penalty, Fleet: fleet}
+	switch c.Load {
+	case LoadPending:
+		return load.NewPending()
+	case LoadPeakEWMA:
+		return load.NewPeakEWMA(e)
+	default:
+		return load.NewEWMA(e)
+	}
+}
+
+// withDefaults returns c with the zeros that pickers read replaced by what they
+// stand for.
+func (c Config) withDefaults() Config {
+	c.Choices = cmp.Or(c.Choices, defaultChoices)
+	c.OnFull = cmp.Or(c.OnFull, Refuse)
+	c.OnBanned = cmp.Or(c.OnBanned, Use)
+	c.MaxBanned = cmp.Or(c.MaxBanned, defaultMaxBanned)
+	c.SlowStart = max(0, cmp.Or(c.SlowStart, defaultSlowStart))
+	return c
+}

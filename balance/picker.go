@@ -1,0 +1,114 @@
+package balance
+
+import (
+	"sync"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/endpointsharding"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/experimental/balancer/weight"
+
+	"github.com/turret-go/turret/internal/tried"
+)
+
+// A picker chooses among the endpoints that were ready at one moment. What is
+// known of the endpoints is shared with the pickers before and after it.
+//
+// Its snapshot is made at its first pick, not when a connection changes: while
+// 1,000 endpoints connect, nearly all pickers are replaced unused.
+type picker struct {
+	policy *policy
+
+	once     sync.Once
+	children []endpointsharding.ChildState
+	snapshot
+}
+
+// A snapshot is immutable.
+type snapshot struct {
+	choices []choice
+	weights *alias // nil: all are equal
+	config  *settings
+}
+
+// A choice is an endpoint that may be chosen.
+type choice struct {
+	*endpoint
+
+	child  balancer.Picker
+	weight float64 // 1 on average
+}
+
+// Pick chooses an endpoint for one attempt of an RPC.
+func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	p.once.Do(func() {
+		p.snapshot = p.policy.snapshot(p.children)
+		p.children = nil
+	})
+	if len(p.choices) == 0 { // all removed; the picker that knows comes at once
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	now := p.policy.now()
+	record := tried.FromContext(info.Ctx)
+	chosen, pass, err := p.choose(now, record)
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	result, err := chosen.child.Pick(info)
+	if err != nil {
+		chosen.cancel(now, pass)
+		return result, err
+	}
+	record.Add(chosen.id)
+	result.Done = p.policy.begin(now, chosen.endpoint, pass, info, record, result.Done)
+	return result, nil
+}
+
+// snapshot returns the ready children with what is known of their endpoints. An
+// endpoint that was not ready in the last snapshot begins its slow start.
+func (p *policy) snapshot(children []endpointsharding.ChildState) snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ordered := make([]choice, p.endpoints.Len())
+	for _, child := range children {
+		e, ok := p.endpoints.Get(child.Endpoint)
+		if !ok {
+			continue // removed since
+		}
+		ready := child.State.ConnectivityState == connectivity.Ready
+		if ready && !e.ready {
+			e.born.Store(p.now())
+		}
+		if e.ready = ready; ready {
+			w := max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))
+			ordered[e.order] = choice{e, child.State.Picker, w}
+		}
+	}
+	ready := ordered[:0]
+	for _, c := range ordered {
+		if c.endpoint != nil {
+			ready = append(ready, c)
+		}
+	}
+	p.ready = len(ready)
+	return snapshot{choices: ready, weights: weigh(ready), config: p.config}
+}
+
+// weigh makes the weights of choices 1 on average, and returns a table to draw
+// by them if they differ.
+func weigh(choices []choice) *alias {
+	sum, equal := 0.0, true
+	for _, c := range choices {
+		sum += c.weight
+		equal = equal && c.weight == choices[0].weight
+	}
+	weights := make([]float64, len(choices))
+	for i := range choices {
+		choices[i].weight *= float64(len(choices)) / sum
+		weights[i] = choices[i].weight
+	}
+	if equal {
+		return nil
+	}
+	return newAlias(weights)
+}

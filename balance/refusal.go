@@ -1,0 +1,47 @@
+package balance
+
+import (
+	"errors"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/interceptors"
+)
+
+// The errors of the refusals of this package.
+var (
+	ErrFull       = errors.New("every endpoint has as many calls in flight as it may")
+	ErrBanned     = errors.New("every endpoint is banned")
+	ErrNoEndpoint = errors.New("the resolver names no endpoint")
+)
+
+// A refusal is the error of a pick: a status, so that gRPC hands it to the
+// caller as it is, which unwraps to the Refusal.
+type refusal struct {
+	*turret.Refusal
+
+	status *status.Status
+}
+
+// GRPCStatus returns the status that the caller gets.
+func (r *refusal) GRPCStatus() *status.Status { return r.status }
+
+// Unwrap returns the Refusal.
+func (r *refusal) Unwrap() error { return r.Refusal }
+
+func refuse(kind turret.Kind, reason string, err error) error {
+	r := &turret.Refusal{Kind: kind, Layer: "balance", Reason: reason, Err: err}
+	return &refusal{r, interceptors.Status(r)}
+}
+
+// Refusals are made once: they say the same every time.
+var (
+	errFull   = refuse(turret.KindOverloaded, turret.ReasonLimitFull, ErrFull)
+	errBanned = refuse(turret.KindUnavailable, turret.ReasonCircuitOpen, ErrBanned)
+	// errNoEndpoint has no status on purpose: gRPC makes it UNAVAILABLE, and lets
+	// a call that waits for readiness wait for an endpoint.
+	errNoEndpoint = error(&turret.Refusal{
+		Kind: turret.KindUnavailable, Layer: "balance", Reason: turret.ReasonNoEndpoint, Err: ErrNoEndpoint,
+	})
+)

@@ -1,0 +1,66 @@
+package balance
+
+import (
+	"encoding/json"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/serviceconfig"
+)
+
+// Name is the name of the policy in a service config. Importing this package
+// registers it.
+const Name = "turret.P2C"
+
+func init() { balancer.Register(builder{}) }
+
+// WithP2C makes a channel balance with this policy, as its default service
+// config. It panics with the error of [Config.Validate] if c is not valid.
+//
+// A service config that the resolver supplies replaces the default one, and DNS
+// is asked for one: dial with grpc.WithDisableServiceConfig too where that is
+// not wanted. To combine the policy with other settings of a service config
+// (method configs, health checks), use [ServiceConfig].
+func WithP2C(c Config) grpc.DialOption {
+	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[` + ServiceConfig(c) + `]}`)
+}
+
+// ServiceConfig returns the entry of this policy in the list
+// loadBalancingConfig of a service config, or in the list childPolicy of
+// another policy. It panics with the error of [Config.Validate] if c is not
+// valid.
+func ServiceConfig(c Config) string {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	text, err := json.Marshal(map[string]Config{Name: c})
+	if err != nil {
+		panic(err) // a valid Config has nothing that JSON lacks
+	}
+	return string(text)
+}
+
+// builder makes policies for gRPC.
+type builder struct{}
+
+func (builder) Name() string { return Name }
+
+func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return newPolicy(cc, opts)
+}
+
+// parsed is a Config as gRPC hands it around. Policies that have this one as a
+// child write it as JSON and parse it again; Config's MarshalJSON is promoted.
+type parsed struct {
+	serviceconfig.LoadBalancingConfig
+	Config
+}
+
+// ParseConfig parses the JSON of one configuration.
+func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+	p := new(parsed)
+	if err := p.UnmarshalJSON(text); err != nil {
+		return nil, err
+	}
+	return p, nil
+}

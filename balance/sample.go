@@ -1,0 +1,84 @@
+package balance
+
+import "math/bits"
+
+// below maps one random word to an index below n. The bias is less than one in
+// 2^64/n.
+func below(random uint64, n int) int {
+	hi, _ := bits.Mul64(random, uint64(n))
+	return int(hi)
+}
+
+// pair maps one random word to two different indexes below n, every ordered
+// pair with the same chance. n is at least 2 and less than 2^31.
+func pair(random uint64, n int) (i, j int) {
+	p := below(random, n*(n-1))
+	i, j = p/(n-1), p%(n-1)
+	if j >= i {
+		j++
+	}
+	return i, j
+}
+
+// distinct fills into with different indexes below n, every set of them with
+// the same chance (Floyd's algorithm, Communications of the ACM 30(9), 1987).
+// n is at least len(into).
+func distinct(random func() uint64, n int, into []int) {
+	for k := range into {
+		top := n - len(into) + k
+		i := below(random(), top+1)
+		for _, earlier := range into[:k] {
+			if earlier == i {
+				i = top
+				break
+			}
+		}
+		into[k] = i
+	}
+}
+
+// An alias table draws an index with a chance in proportion to its weight, in
+// constant time (Vose, IEEE Transactions on Software Engineering 17(9), 1991).
+type alias struct {
+	keep  []float64 // the chance to keep what was drawn
+	other []int     // what to take else
+}
+
+func newAlias(weights []float64) *alias {
+	n := len(weights)
+	a := &alias{make([]float64, n), make([]int, n)}
+	sum := 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	var small, large []int
+	for i, w := range weights {
+		a.keep[i] = w * float64(n) / sum
+		if a.keep[i] < 1 {
+			small = append(small, i)
+		} else {
+			large = append(large, i)
+		}
+	}
+	for len(small) > 0 && len(large) > 0 {
+		s, l := small[len(small)-1], large[len(large)-1]
+		small = small[:len(small)-1]
+		a.other[s] = l
+		if a.keep[l] -= 1 - a.keep[s]; a.keep[l] < 1 {
+			large, small = large[:len(large)-1], append(small, l)
+		}
+	}
+	for _, i := range append(small, large...) { // what rounding left over
+		a.keep[i] = 1
+	}
+	return a
+}
+
+// draw maps one random word to an index.
+func (a *alias) draw(random uint64) int {
+	hi, lo := bits.Mul64(random, uint64(len(a.keep)))
+	if float64(lo>>11)/(1<<53) < a.keep[hi] {
+		return int(hi)
+	}
+	return a.other[hi]
+}
