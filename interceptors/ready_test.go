@@ -169,7 +169,7 @@ func TestReadyTellsOfRoom(t *testing.T) {
 				if (err == nil) != tt.ready || err != nil && !errors.Is(err, turret.ErrNotReady) {
 					t.Errorf("Ready with an RPC inside: %v, want ready %t", err, tt.ready)
 				}
-				var waited error = errors.New("Ready has not returned")
+				waited := errors.New("Ready has not returned")
 				go func() { waited = stack.Ready(t.Context()) }()
 				synctest.Wait()
 				if (waited == nil) != tt.ready {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -105,12 +106,12 @@ func newWorld(t testing.TB, c worldOf) *world {
 	server = append(server, grpc.ChainUnaryInterceptor(w.server.backUnary), grpc.ChainStreamInterceptor(w.server.backStream))
 	dial := c.dial
 	if c.client != nil {
-		dial = append(dial[:len(dial):len(dial)], c.client.DialOptions()...)
+		dial = append(slices.Clip(dial), c.client.DialOptions()...)
 	}
 	w.Pair = wire.Start(t, wire.Config{
 		Register: func(s grpc.ServiceRegistrar) { echov1.RegisterEchoServiceServer(s, echo.New("one")) },
 		Server:   server,
-		Dial:     append(dial[:len(dial):len(dial)], c.behindClient...),
+		Dial:     append(slices.Clip(dial), c.behindClient...),
 		TCP:      c.tcp,
 	})
 	return w
@@ -228,7 +229,7 @@ func (r *rpc) wants(code codes.Code, reason string) error {
 	case r.exited:
 		return fmt.Errorf("the caller's goroutine was ended, want code %v", code)
 	case status.Code(r.err) != code, reason != "" && info.GetReason() != reason:
-		return fmt.Errorf("ended with %v (reason %q), want code %v (reason %q)", r.err, info.GetReason(), code, reason)
+		return fmt.Errorf("ended with %v (reason %q), want code %v (reason %q)", status.Convert(r.err), info.GetReason(), code, reason)
 	case r.err == nil && len(r.responses) != 1:
 		return fmt.Errorf("ended with %d responses, want 1", len(r.responses))
 	}
