@@ -1,0 +1,38 @@
+// Package background runs work that belongs to a service and not to one call of
+// it. What goes wrong there has no caller whom it could reach as a panic, and
+// must not end the process either: it becomes an error.
+package background
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+)
+
+// The errors of work that did not return. They do not contain the value of the
+// panic, because errors are sent to others; the log has it.
+var (
+	ErrPanicked = errors.New("panicked, see the log")
+	ErrExited   = errors.New("exited its goroutine")
+)
+
+// Go runs f on a goroutine that wg waits for, and then done, on the same
+// goroutine, with the error of f. If f does not return but panics or exits, done
+// gets [ErrPanicked] or [ErrExited]; a panic is logged as one of what.
+//
+// As with wg.Go, the owner of wg sees to it that no work is added once it waits.
+func Go(wg *sync.WaitGroup, what string, f func() error, done func(error)) {
+	wg.Go(func() {
+		err := ErrExited // unless f returns or panics
+		defer func() {
+			if p := recover(); p != nil {
+				err = ErrPanicked
+				slog.Default().Error("panic in the background", "in", what, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			}
+			done(err)
+		}()
+		err = f()
+	})
+}
