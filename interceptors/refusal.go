@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"maps"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,33 +96,52 @@ var refusals statusCache
 // are all different do not fill the memory.
 type statusCache struct {
 	mu    sync.Mutex
-	known atomic.Pointer[map[refusalKey]*status.Status]
+	known atomic.Pointer[map[refusalKey]cachedStatus]
 }
 
 const maxStatuses = 128
 
-// refusalKey is what statuses differ in. The text of refusals with the same key
-// may still vary with what their Err says; such are made anew.
+// refusalKey is what statuses differ in, but for their text.
 type refusalKey struct {
 	kind          turret.Kind
 	layer, reason string
 }
 
+// cachedStatus is the status of refusals with this Err, or with one that says
+// the same.
+type cachedStatus struct {
+	status *status.Status
+	err    error
+}
+
 func (c *statusCache) get(r *turret.Refusal) *status.Status {
-	key, text := refusalKey{r.Kind, r.Layer, r.Reason}, presentable(plainText(r))
-	var st *status.Status
+	key := refusalKey{r.Kind, r.Layer, r.Reason}
+	var cached cachedStatus
 	full := false
 	if known := c.known.Load(); known != nil {
-		st, full = (*known)[key], len(*known) >= maxStatuses
+		cached, full = (*known)[key], len(*known) >= maxStatuses
 	}
-	if st != nil && st.Message() == text {
-		return st
+	if cached.status != nil && sameError(cached.err, r.Err) {
+		return cached.status
+	}
+	text := presentable(plainText(r))
+	if cached.status != nil && cached.status.Message() == text {
+		return cached.status
 	}
 	made := newStatus(refusalCode(r.Kind), text, r.Reason)
-	if st == nil && !full && len(r.Layer)+len(r.Reason) <= maxText {
-		c.add(key, made)
+	if cached.status == nil && !full && len(r.Layer)+len(r.Reason) <= maxText {
+		c.add(key, cachedStatus{made, r.Err})
 	}
 	return made
+}
+
+// sameError reports whether a and b are both nil, or the same pointer, as
+// sentinels are. Other types may not be comparable.
+func sameError(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b //nolint:errorlint // identity
 }
 
 // plainText returns the text of r without its delay.
@@ -131,10 +151,10 @@ func plainText(r *turret.Refusal) string {
 	return plain.Error()
 }
 
-func (c *statusCache) add(key refusalKey, st *status.Status) {
+func (c *statusCache) add(key refusalKey, st cachedStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := map[refusalKey]*status.Status{}
+	next := map[refusalKey]cachedStatus{}
 	if known := c.known.Load(); known != nil {
 		next = maps.Clone(*known)
 	}

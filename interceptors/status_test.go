@@ -207,6 +207,12 @@ func TestStatusCacheKeepsTextsApart(t *testing.T) {
 	if other := (&turret.Refusal{Kind: turret.KindUnavailable, Layer: "x", Reason: "R", Err: same.Err}); c.get(other).Code() != codes.Unavailable {
 		t.Error("kinds are mixed up")
 	}
+	for _, err := range []error{manyErrors{same.Err}, nil, manyErrors{}, manyErrors{}} {
+		r := &turret.Refusal{Layer: "x", Reason: "R", Err: err}
+		if got := c.get(r).Message(); got != r.Error() {
+			t.Errorf("the status of %v says %q", r, got)
+		}
+	}
 }
 
 func TestParsePushback(t *testing.T) {
