@@ -100,7 +100,7 @@ func (m *model) end(n int) {
 	}
 	refused := errors.Is(p.err, turret.ErrNotReady)
 	m.sent = m.sent || !refused
-	rank := 3      // of failures
+	rank := 3 // of failures
 	switch p.err {
 	case nil, errMissing: //nolint:errorlint // the values themselves
 		rank = 1
