@@ -147,6 +147,7 @@ func TestReadyTellsOfRoom(t *testing.T) {
 		ready bool // while an RPC is inside
 	}{
 		{"limit", one(), false},
+		{"limit inside another that has room", turret.Stack(interceptors.ConcurrencyLimit(2, limit.Queue{}), one()), false},
 		{"limit inside other layers", turret.Stack(interceptors.Recover(), interceptors.Timeout(time.Hour), interceptors.InContext(), interceptors.Named("n", one())), false},
 		{"limit inside a For", interceptors.For("/*", one()), true},
 		{"limit behind a For", turret.Stack(interceptors.For("/*", one()), one()), false},

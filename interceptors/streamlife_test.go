@@ -18,6 +18,7 @@ import (
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/timeout"
 	"github.com/turret-go/turret/turrettest"
 )
 
@@ -320,5 +321,38 @@ func TestStreamThatDoesNotOpen(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A stream that its caller has forgotten ends with the deadline of a layer, and
+// gives its room back.
+func TestTimeoutEndsAForgottenStream(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			in := newRoom()
+			in.inner = interceptors.Timeout(time.Minute)
+			w := newWorld(t, worldOf{client: in.stack()})
+			s, err := w.open(holding(t.Context()), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := <-w.server.held
+			time.Sleep(time.Minute - 1)
+			synctest.Wait()
+			if !in.full() || h.ctx.Err() != nil {
+				t.Errorf("before the deadline: %v, the handler's context: %v", in.limit, h.ctx.Err())
+			}
+			time.Sleep(1)
+			synctest.Wait()
+			if err := errors.Join(in.wants(turret.Failure), w.settle()); err != nil {
+				t.Error(err)
+			}
+			if h.ctx.Err() == nil {
+				t.Error("the handler goes on")
+			}
+			if err := s.RecvMsg(new(response)); status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, timeout.ErrTimeout) {
+				t.Errorf("RecvMsg: %v, want the timeout", err)
+			}
+		})
 	}
 }
