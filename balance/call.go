@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -13,70 +14,110 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/tried"
 )
 
+// A call is one attempt of an RPC that was sent to an endpoint. Calls are used
+// again: gRPC reports the end of each pick that it used exactly once.
+type call struct {
+	endpoint *endpoint
+	ctx      context.Context
+	ticket   turret.Ticket
+	passes   passes
+	stream   bool
+	inner    func(balancer.DoneInfo)
+
+	done func(balancer.DoneInfo) // the method, made once
+}
+
+var calls sync.Pool
+
+func newCall() *call {
+	if c, ok := calls.Get().(*call); ok {
+		return c
+	}
+	c := new(call)
+	c.done = c.end
+	return c
+}
+
 // begin notes that a call is sent to e, and returns what gRPC calls when it is
 // over.
-func (p *policy) begin(now int64, e *endpoint, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
-	stream := record.Kind() == tried.Stream || p.kinds.isStream(info.FullMethodName)
-	var ticket turret.Ticket
-	if stream && e.streams != nil {
-		ticket = e.streams.StartStream(now)
+func (e *endpoint) begin(now int64, p passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+	c := newCall()
+	c.endpoint, c.ctx, c.passes, c.inner = e, info.Ctx, p, inner
+	c.stream = record.Kind() == tried.Stream || e.policy.kinds.isStream(info.FullMethodName)
+	if c.stream {
+		c.ticket = e.tracker.StartStream(now)
 	} else {
-		ticket = e.tracker.Start(now)
+		c.ticket = e.tracker.Start(now)
 	}
-	ctx := info.Ctx
-	return func(d balancer.DoneInfo) {
-		p.end(ctx, e, ticket, pass, stream, record, d)
-		if inner != nil {
-			inner(d)
-		}
+	return c.done
+}
+
+// end is called by gRPC, with a lock held, when the call is over.
+func (c *call) end(d balancer.DoneInfo) {
+	e, inner := c.endpoint, c.inner
+	now := e.policy.now()
+	e.leave()
+	if c.stream {
+		e.endStream(c.ctx, now, c.ticket, c.passes, d)
+	} else {
+		o, retryAfter := outcome(c.ctx, d)
+		e.tracker.Done(now, c.ticket, o, retryAfter)
+		e.judge(now, c.passes, o)
+		e.clock(now, c.passes, o, time.Duration(now-c.ticket.Start))
+	}
+	*c = call{done: c.done}
+	calls.Put(c)
+	if inner != nil {
+		inner(d)
 	}
 }
 
-// end is called once for each call that was begun, by gRPC with a lock held.
-func (p *policy) end(ctx context.Context, e *endpoint, t turret.Ticket, pass passes, stream bool, record *tried.Record, d balancer.DoneInfo) {
-	now := p.now()
-	e.inflight.Add(-1)
-	if stream && record.Kind() == tried.Stream && d.Err == nil && d.BytesReceived {
-		// A stream that failed may say nil; who sent it knows and will tell.
-		e.tracker.Done(now, t, turret.Unused, 0)
-		e.slowness.Leave(now, pass.slowness.ticket(), turret.Unused, 0)
-		record.Await(func(err error) {
-			o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true})
-			p.judge(p.now(), e, pass, o)
-		})
+// endStream is end for a stream, whose life is no latency.
+func (e *endpoint) endStream(ctx context.Context, now int64, t turret.Ticket, p passes, d balancer.DoneInfo) {
+	e.clock(now, p, turret.Unused, 0)
+	record := tried.FromContext(ctx)
+	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
+		o, retryAfter := outcome(ctx, d)
+		e.tracker.Done(now, t, o, retryAfter)
+		e.judge(now, p, o)
 		return
 	}
-	o, retryAfter := outcome(ctx, d)
-	e.tracker.Done(now, t, o, retryAfter)
-	p.judge(now, e, pass, o)
-	latency := o
-	if stream {
-		latency = turret.Unused // the life of a stream is not a latency
-	}
-	p.clock(now, e, pass, latency, time.Duration(now-t.Start))
+	// A stream that failed may say nil: gRPC forgets the failure that SendMsg
+	// noticed. Whoever sent it knows how it ended, and will tell.
+	e.tracker.Done(now, t, turret.Unused, 0)
+	record.Await(func(err error) {
+		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true})
+		e.judge(e.policy.now(), p, o)
+	})
 }
 
 // judge tells the circuit for failures how a call went.
-func (p *policy) judge(now int64, e *endpoint, pass passes, o turret.Outcome) {
-	p.heed(now, e, e.failures, e.failures.Leave(now, pass.failures.ticket(), o, e.config.random()))
+func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
+	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
+		e.policy.heed(now, e, e.failures, v)
+	}
 }
 
 // clock tells the circuit for latency how long a call took.
-func (p *policy) clock(now int64, e *endpoint, pass passes, o turret.Outcome, took time.Duration) {
+func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Duration) {
+	fleet := e.policy.fleet
 	// What is not an answer is no measure of latency, but it took this long.
 	verdict := turret.Ignored
 	if o == turret.Success {
-		p.fleet.Observe(now, took)
+		fleet.Observe(now, took)
 		verdict = turret.Success
 	}
-	if o != turret.Unused && p.fleet.Outlier(took) {
+	if o != turret.Unused && fleet.Outlier(took) {
 		verdict = turret.Failure
 	}
-	p.heed(now, e, e.slowness, e.slowness.Leave(now, pass.slowness.ticket(), verdict, e.config.random()))
+	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
+		e.policy.heed(now, e, e.slowness, v)
+	}
 }
 
 // outcome reads what gRPC says about the end of a call, and for how long the

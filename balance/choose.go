@@ -98,7 +98,7 @@ func (c *choice) weighted(now int64) float64 {
 	if c.weight == 1 {
 		return l
 	}
-	n := float64(c.inflight.Load())
+	n := float64(c.tracker.InFlight())
 	return l * (1 + n/c.weight) / (1 + n)
 }
 

@@ -237,7 +237,7 @@ func ban(first, longest, defaultFirst, defaultLongest time.Duration) retry.Backo
 }
 
 // newTracker returns the tracker of one endpoint.
-func (c *Config) newTracker(fleet *load.Fleet) load.Tracker {
+func (c *Config) newTracker(fleet *load.Fleet) tracker {
 	e := load.EWMAConfig{Decay: c.Decay, DefaultRTT: c.DefaultRTT, Penalty: c.Penalty, Fleet: fleet}
 	switch c.Load {
 	case LoadPending:

@@ -15,15 +15,16 @@ import (
 type endpoint struct {
 	id      uint64 // in the records of package tried
 	address string
+	policy  *policy
 	config  *settings
 
-	tracker  load.Tracker
-	streams  load.StreamTracker // tracker, if it is one
+	tracker  tracker
 	failures *breaker.Circuit
 	slowness *breaker.Circuit
 
-	inflight atomic.Int64
-	born     atomic.Int64 // when it became ready last; its slow start begins here
+	limit    int64        // 0: none
+	inflight atomic.Int64 // counted only if there is a limit
+	warm     atomic.Int64 // when its slow start ends
 
 	// Guarded by policy.mu.
 	order int  // by address
@@ -32,16 +33,22 @@ type endpoint struct {
 	out   bool // counted in policy.out
 }
 
+// A tracker is one of package load that can be asked what is in flight.
+type tracker interface {
+	load.StreamTracker
+	InFlight() int64
+}
+
 // newEndpoint returns an endpoint without a past.
-func newEndpoint(c *settings, fleet *load.Fleet, address string) *endpoint {
-	e := &endpoint{
-		id: tried.NewID(), address: address, config: c,
-		tracker:  c.newTracker(fleet),
-		failures: breaker.NewCircuit(c.Failures.circuit()),
-		slowness: breaker.NewCircuit(c.Outliers.circuit()),
+func (p *policy) newEndpoint(address string) *endpoint {
+	c := p.config
+	return &endpoint{
+		id: tried.NewID(), address: address, policy: p, config: c,
+		tracker:  c.newTracker(p.fleet),
+		failures: breaker.NewCircuit(c.Failures.circuit(), c.random),
+		slowness: breaker.NewCircuit(c.Outliers.circuit(), c.random),
+		limit:    int64(c.Limit),
 	}
-	e.streams, _ = e.tracker.(load.StreamTracker)
-	return e
 }
 
 // A standing says how fit an endpoint is for a call; the greater the worse.
@@ -58,7 +65,7 @@ const (
 // standing returns how fit e is for a call of the RPC of this record. An RPC
 // that was tried before is not used to try an endpoint out.
 func (e *endpoint) standing(now int64, record *tried.Record) standing {
-	if e.config.Limit > 0 && e.inflight.Load() >= int64(e.config.Limit) {
+	if e.limit > 0 && e.inflight.Load() >= e.limit {
 		return full
 	}
 	if !e.failures.IsClosed() || !e.slowness.IsClosed() {
@@ -76,8 +83,8 @@ func (e *endpoint) standing(now int64, record *tried.Record) standing {
 // load is what endpoints are compared by.
 func (e *endpoint) load(now int64) float64 {
 	l := e.tracker.Load(now)
-	if age := now - e.born.Load(); age < int64(e.config.SlowStart) {
-		l /= max(coldest, float64(age)/float64(e.config.SlowStart))
+	if left := e.warm.Load() - now; left > 0 {
+		l /= max(coldest, 1-float64(left)/float64(e.config.SlowStart))
 	}
 	return l
 }
@@ -108,29 +115,48 @@ const (
 // enter takes a call in. It fails if others have taken the room, or the place
 // of the probe, since the standing was asked for. a says what not to ask for.
 func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
-	if n := e.inflight.Add(1); e.config.Limit > 0 && n > int64(e.config.Limit) && a != crowding {
-		e.inflight.Add(-1)
-		return p, false
+	if e.limit > 0 {
+		if n := e.inflight.Add(1); n > e.limit && a != crowding {
+			e.inflight.Add(-1)
+			return p, false
+		}
 	}
+	var f, s bool
+	p.failures.data, f = e.failures.EnterClosed()
+	p.slowness.data, s = e.slowness.EnterClosed()
+	if f && s {
+		return p, true
+	}
+	return e.enterSlowly(now, a)
+}
+
+// enterSlowly is enter for an endpoint with a circuit that is not closed, which
+// already has room.
+func (e *endpoint) enterSlowly(now int64, a admission) (p passes, ok bool) {
 	f, _, ok := e.failures.Enter(now)
 	if !ok && a == asking {
-		e.inflight.Add(-1)
+		e.leave()
 		return p, false
 	}
-	p.failures = pass{f.Start, f.Data}
 	s, _, ok := e.slowness.Enter(now)
 	if !ok && a == asking {
-		e.inflight.Add(-1)
-		e.failures.Leave(now, f, turret.Unused, 0)
+		e.leave()
+		e.failures.Leave(now, f, turret.Unused)
 		return p, false
 	}
-	p.slowness = pass{s.Start, s.Data}
-	return p, true
+	return passes{pass{f.Start, f.Data}, pass{s.Start, s.Data}}, true
+}
+
+// leave gives back the room of a call.
+func (e *endpoint) leave() {
+	if e.limit > 0 {
+		e.inflight.Add(-1)
+	}
 }
 
 // cancel gives back what enter took for a call that was not sent.
 func (e *endpoint) cancel(now int64, p passes) {
-	e.inflight.Add(-1)
-	e.failures.Leave(now, p.failures.ticket(), turret.Unused, 0)
-	e.slowness.Leave(now, p.slowness.ticket(), turret.Unused, 0)
+	e.leave()
+	e.failures.Leave(now, p.failures.ticket(), turret.Unused)
+	e.slowness.Leave(now, p.slowness.ticket(), turret.Unused)
 }

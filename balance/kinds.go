@@ -14,8 +14,17 @@ import (
 // code that is linked in: a picker is told the name of a method and no more. An
 // unknown method is taken for unary.
 type kinds struct {
-	known atomic.Pointer[map[string]bool]
-	mu    sync.Mutex // of those who add
+	// recent are the methods that were asked for last, by a hash: a method's
+	// name is nearly always the same constant, so that comparing it is cheaper
+	// than looking it up in a map.
+	recent [64]atomic.Pointer[kind]
+	known  atomic.Pointer[map[string]*kind]
+	mu     sync.Mutex // of those who add
+}
+
+type kind struct {
+	method string
+	stream bool
 }
 
 // maxKinds bounds the memory: a client that makes up method names gets the
@@ -24,28 +33,37 @@ const maxKinds = 4096
 
 // isStream reports whether a full method, "/package.Service/Method", is one.
 func (k *kinds) isStream(method string) bool {
-	if known := k.known.Load(); known != nil {
-		if stream, ok := (*known)[method]; ok {
-			return stream
-		}
+	if method == "" {
+		return false
 	}
-	stream := lookUp(method)
-	k.add(method, stream)
-	return stream
+	slot := &k.recent[(len(method)*7+int(method[len(method)-1]))%len(k.recent)]
+	if recent := slot.Load(); recent != nil && recent.method == method {
+		return recent.stream
+	}
+	found := k.find(method)
+	slot.Store(found)
+	return found.stream
 }
 
-func (k *kinds) add(method string, stream bool) {
+func (k *kinds) find(method string) *kind {
+	if known := k.known.Load(); known != nil {
+		if found, ok := (*known)[method]; ok {
+			return found
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	next := map[string]bool{}
+	found := &kind{strings.Clone(method), lookUp(method)}
+	next := map[string]*kind{}
 	if known := k.known.Load(); known != nil {
 		if len(*known) >= maxKinds {
-			return
+			return found
 		}
 		maps.Copy(next, *known)
 	}
-	next[strings.Clone(method)] = stream
+	next[found.method] = found
 	k.known.Store(&next)
+	return found
 }
 
 func lookUp(method string) bool {

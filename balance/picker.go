@@ -39,12 +39,14 @@ type choice struct {
 	weight float64 // 1 on average
 }
 
+func (p *picker) build() {
+	p.snapshot = p.policy.snapshot(p.children)
+	p.children = nil
+}
+
 // Pick chooses an endpoint for one attempt of an RPC.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	p.once.Do(func() {
-		p.snapshot = p.policy.snapshot(p.children)
-		p.children = nil
-	})
+	p.once.Do(p.build)
 	if len(p.choices) == 0 { // all removed; the picker that knows comes at once
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
@@ -60,7 +62,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return result, err
 	}
 	record.Add(chosen.id)
-	result.Done = p.policy.begin(now, chosen.endpoint, pass, info, record, result.Done)
+	result.Done = chosen.begin(now, pass, info, record, result.Done)
 	return result, nil
 }
 
@@ -77,7 +79,7 @@ func (p *policy) snapshot(children []endpointsharding.ChildState) snapshot {
 		}
 		ready := child.State.ConnectivityState == connectivity.Ready
 		if ready && !e.ready {
-			e.born.Store(p.now())
+			e.warm.Store(p.now() + int64(e.config.SlowStart))
 		}
 		if e.ready = ready; ready {
 			w := max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))

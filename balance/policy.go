@@ -87,7 +87,7 @@ func (p *policy) reconcile(c Config, named []resolver.Endpoint) {
 		}
 		known, ok := p.endpoints.Get(e)
 		if !ok || changed {
-			known = newEndpoint(p.config, p.fleet, e.Addresses[0].Addr)
+			known = p.newEndpoint(e.Addresses[0].Addr)
 		}
 		kept.Set(e, known)
 		all = append(all, known)
@@ -151,7 +151,7 @@ func (p *policy) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verd
 	case breaker.Unchanged:
 		return
 	case breaker.Due:
-		if !p.mayBan(e) || !c.Trip(now, e.config.random()) {
+		if !p.mayBan(e) || !c.Trip(now) {
 			return
 		}
 	case breaker.Recovered:

@@ -30,7 +30,6 @@ var probing = &turret.Refusal{
 type Breaker struct {
 	circuit *Circuit
 	base    time.Time
-	random  func() uint64
 
 	entered, left, refused atomic.Uint64
 }
@@ -38,7 +37,7 @@ type Breaker struct {
 // New returns a closed Breaker. It panics with the error of [Config.Validate]
 // if c is not valid.
 func New(c Config) *Breaker {
-	return &Breaker{circuit: NewCircuit(c), base: time.Now(), random: rand.Uint64}
+	return &Breaker{circuit: NewCircuit(c, rand.Uint64), base: time.Now()}
 }
 
 func (b *Breaker) now() int64 { return int64(time.Since(b.base)) }
@@ -111,8 +110,8 @@ func (b *Breaker) TryEnter(context.Context) (turret.Ticket, error) {
 func (b *Breaker) Leave(t turret.Ticket, o turret.Outcome) {
 	b.left.Add(1)
 	now := b.now()
-	if b.circuit.Leave(now, t, o, b.random()) == Due {
-		b.circuit.Trip(now, b.random())
+	if b.circuit.Leave(now, t, o) == Due {
+		b.circuit.Trip(now)
 	}
 }
 
@@ -121,7 +120,7 @@ func (b *Breaker) Leave(t turret.Ticket, o turret.Outcome) {
 func (b *Breaker) State() State { return b.circuit.State(b.now()) }
 
 // Trip opens a closed breaker by hand, as a row of failures would.
-func (b *Breaker) Trip() { b.circuit.Trip(b.now(), b.random()) }
+func (b *Breaker) Trip() { b.circuit.Trip(b.now()) }
 
 // Reset closes the breaker by hand and forgets every call so far.
 func (b *Breaker) Reset() { b.circuit.Reset() }

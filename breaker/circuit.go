@@ -53,25 +53,26 @@ const (
 // what time it is. Most code wants a [Breaker].
 //
 // now is in nanoseconds since an instant that the owner chose, not negative,
-// and the same for all calls. random is one uniform random word. Enter and
-// Leave of a closed circuit whose call did not fail take no lock. The methods
-// may be called concurrently.
+// and the same for all calls. Enter and Leave of a closed circuit whose call did
+// not fail take no lock. The methods may be called concurrently.
 type Circuit struct {
 	config atomic.Pointer[Config]
 	// epoch is the state and a generation that grows with every change of it,
 	// in one word: a call that began in another generation has no say.
 	epoch  atomic.Uint64
 	streak atomic.Int64
+	shares atomic.Bool // whether calls are counted for a share
 	window window
 
 	mu     sync.Mutex
-	until  int64 // the open period ends here
-	period int64 // its length
-	level  int   // how often in a row it was prolonged
-	closed int64 // when the circuit closed last
-	probe  int64 // when the running probe began, or noProbe
-	serial uint64
+	until  int64  // the open period ends here
+	period int64  // its length
+	level  int    // how often in a row it was prolonged
+	closed int64  // when the circuit closed last
+	probe  int64  // when the running probe began, or noProbe
+	serial uint64 // of the running probe
 	opened uint64
+	random func() uint64
 
 	wake       chan struct{} // closed and replaced at every change; nil if nobody waits
 	changes    []change
@@ -85,16 +86,19 @@ const (
 	stateBits = 2
 )
 
-// NewCircuit returns a closed Circuit. It panics with the error of
-// [Config.Validate] if c is not valid.
-func NewCircuit(c Config) *Circuit {
+// NewCircuit returns a closed Circuit. random returns uniform random words, for
+// the jitter; it is called concurrently only if the owner's other circuits
+// share it. NewCircuit panics with the error of [Config.Validate] if c is not
+// valid.
+func NewCircuit(c Config, random func() uint64) *Circuit {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
 	c = c.withDefaults()
-	circuit := &Circuit{probe: noProbe}
+	circuit := &Circuit{probe: noProbe, random: random}
 	circuit.config.Store(&c)
-	circuit.window.width = int64(c.Window) / buckets
+	circuit.window.setWidth(int64(c.Window) / buckets)
+	circuit.shares.Store(c.Ratio > 0)
 	return circuit
 }
 
@@ -124,6 +128,13 @@ func (c *Circuit) Enter(now int64) (t turret.Ticket, wait time.Duration, ok bool
 		return turret.Ticket{Data: epoch}, 0, true
 	}
 	return c.enterSlowly(now)
+}
+
+// EnterClosed is Enter for a circuit that is closed, and nothing for any other.
+// data is all of the ticket.
+func (c *Circuit) EnterClosed() (data uint64, ok bool) {
+	epoch := c.epoch.Load()
+	return epoch, epoch&(1<<stateBits-1) == uint64(Closed)
 }
 
 // enterSlowly is Enter for a circuit that is not closed.
@@ -193,13 +204,13 @@ func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
 // being asked. Ignored and Unused count for nothing. A probe succeeds with
 // Success and fails with Failure or Overload; with Ignored or Unused it frees
 // its place without a verdict, and the next call is the probe.
-func (c *Circuit) Leave(now int64, t turret.Ticket, o turret.Outcome, random uint64) Verdict {
+func (c *Circuit) Leave(now int64, t turret.Ticket, o turret.Outcome) Verdict {
 	epoch := c.epoch.Load()
 	if t.Data != epoch {
 		return Unchanged // began before the last change of state
 	}
 	if State(epoch&(1<<stateBits-1)) == HalfOpen {
-		return c.judge(now, t, o, random)
+		return c.judge(now, t, o)
 	}
 	switch o {
 	case turret.Success:
@@ -216,7 +227,7 @@ func (c *Circuit) succeeded(now int64) Verdict {
 	if c.streak.Load() != 0 {
 		c.streak.Store(0)
 	}
-	if c.config.Load().Ratio > 0 {
+	if c.shares.Load() {
 		c.window.add(now, false)
 	}
 	return Unchanged
@@ -241,7 +252,7 @@ func (c *Circuit) failed(now int64, o turret.Outcome) Verdict {
 }
 
 // judge takes the verdict of a probe.
-func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome, random uint64) Verdict {
+func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome) Verdict {
 	defer c.deliver()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +272,7 @@ func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome, random uin
 		return Unchanged
 	default:
 		c.level++
-		c.openLocked(now, random)
+		c.openLocked(now)
 		return Reopened
 	}
 }
@@ -270,7 +281,7 @@ func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome, random uin
 // the first one of the backoff, unless the circuit has been closed for less
 // time than it was open before: then the backoff goes on where it was, so that
 // a server which passes its probe and fails again is left alone for longer.
-func (c *Circuit) Trip(now int64, random uint64) bool {
+func (c *Circuit) Trip(now int64) bool {
 	defer c.deliver()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -282,7 +293,7 @@ func (c *Circuit) Trip(now int64, random uint64) bool {
 	} else {
 		c.level = 0
 	}
-	c.openLocked(now, random)
+	c.openLocked(now)
 	return true
 }
 
@@ -295,8 +306,8 @@ func (c *Circuit) Reset() {
 	c.resetLocked()
 }
 
-func (c *Circuit) openLocked(now int64, random uint64) {
-	c.period = int64(c.config.Load().Backoff.Delay(c.level+1, random))
+func (c *Circuit) openLocked(now int64) {
+	c.period = int64(c.config.Load().Backoff.Delay(c.level+1, c.random()))
 	c.until = now + c.period
 	c.opened++
 	c.changeLocked(Open)
@@ -383,6 +394,7 @@ func (c *Circuit) retune(change func(c *Config)) {
 	}
 	config = config.withDefaults()
 	c.config.Store(&config)
+	c.shares.Store(config.Ratio > 0)
 }
 
 func (c *Circuit) openings() uint64 {
@@ -390,3 +402,6 @@ func (c *Circuit) openings() uint64 {
 	defer c.mu.Unlock()
 	return c.opened
 }
+
+// IsClosed reports whether the circuit is closed. It takes no lock.
+func (c *Circuit) IsClosed() bool { return State(c.epoch.Load()&(1<<stateBits-1)) == Closed }

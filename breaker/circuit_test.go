@@ -13,6 +13,8 @@ const second = int64(time.Second)
 // exact is a backoff without chance: 1 s, 2 s, 4 s, 8 s.
 var exact = retry.Backoff{Base: time.Second, Max: 8 * time.Second, Jitter: -1}
 
+func newCircuit(c Config) *Circuit { return NewCircuit(c, func() uint64 { return 0 }) }
+
 // call enters, which must work, and leaves with o. It opens what is due.
 func call(t *testing.T, c *Circuit, now int64, o turret.Outcome) Verdict {
 	t.Helper()
@@ -20,15 +22,15 @@ func call(t *testing.T, c *Circuit, now int64, o turret.Outcome) Verdict {
 	if !ok {
 		t.Fatalf("at %v the call was refused in state %v", time.Duration(now), c.State(now))
 	}
-	v := c.Leave(now, ticket, o, 0)
+	v := c.Leave(now, ticket, o)
 	if v == Due {
-		c.Trip(now, 0)
+		c.Trip(now)
 	}
 	return v
 }
 
 func TestRowOfFailures(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 3, Ratio: -1})
+	c := newCircuit(Config{Consecutive: 3, Ratio: -1})
 	for _, o := range []turret.Outcome{
 		turret.Failure, turret.Failure, turret.Success, // a success ends the row
 		turret.Failure, turret.Overload, turret.Ignored, turret.Unused, turret.Failure, // these do not
@@ -58,7 +60,7 @@ func TestShareOfFailures(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := NewCircuit(Config{Consecutive: -1, Ratio: 0.5, MinCalls: 10})
+			c := newCircuit(Config{Consecutive: -1, Ratio: 0.5, MinCalls: 10})
 			for range tt.healthy {
 				call(t, c, 0, turret.Success)
 			}
@@ -75,7 +77,7 @@ func TestShareOfFailures(t *testing.T) {
 }
 
 func TestOneProbeAtATime(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 1, Backoff: exact})
+	c := newCircuit(Config{Consecutive: 1, Backoff: exact})
 	call(t, c, 0, turret.Failure)
 	if _, wait, ok := c.Enter(second - 1); ok || wait != 1 {
 		t.Fatalf("1 ns before the end: ok %v, wait %v", ok, wait)
@@ -88,7 +90,7 @@ func TestOneProbeAtATime(t *testing.T) {
 		if _, wait, ok := c.Enter(second); ok || wait != 0 {
 			t.Fatalf("second probe: ok %v, wait %v", ok, wait)
 		}
-		if v := c.Leave(second, probe, o, 0); v != Unchanged || c.State(second) != HalfOpen {
+		if v := c.Leave(second, probe, o); v != Unchanged || c.State(second) != HalfOpen {
 			t.Fatalf("%v: verdict %v, state %v", o, v, c.State(second))
 		}
 	}
@@ -98,7 +100,7 @@ func TestOneProbeAtATime(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 1, Backoff: exact})
+	c := newCircuit(Config{Consecutive: 1, Backoff: exact})
 	now := int64(0)
 	call(t, c, now, turret.Failure)
 	for _, seconds := range []int64{1, 2, 4, 8, 8} {
@@ -119,7 +121,7 @@ func TestBackoff(t *testing.T) {
 // A server that passes its probes and fails again is left alone for longer;
 // one that was well for as long as it was left alone begins anew.
 func TestBackoffOfARelapse(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 1, Backoff: exact})
+	c := newCircuit(Config{Consecutive: 1, Backoff: exact})
 	call(t, c, 0, turret.Failure)
 	call(t, c, second, turret.Success)
 	call(t, c, 2*second-1, turret.Failure) // well for less than 1 s
@@ -134,21 +136,21 @@ func TestBackoffOfARelapse(t *testing.T) {
 }
 
 func TestLateCallsHaveNoSay(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 1, Backoff: exact})
+	c := newCircuit(Config{Consecutive: 1, Backoff: exact})
 	early1, _, _ := c.Enter(0)
 	early2, _, _ := c.Enter(0)
 	call(t, c, 0, turret.Failure)
-	if v := c.Leave(0, early1, turret.Success, 0); v != Unchanged || c.State(0) != Open {
+	if v := c.Leave(0, early1, turret.Success); v != Unchanged || c.State(0) != Open {
 		t.Fatalf("a call from before the opening closed it: %v", v)
 	}
 	call(t, c, second, turret.Success)
-	if v := c.Leave(second, early2, turret.Failure, 0); v != Unchanged || c.State(second) != Closed {
+	if v := c.Leave(second, early2, turret.Failure); v != Unchanged || c.State(second) != Closed {
 		t.Fatalf("a call from before the opening opened it again: %v", v)
 	}
 }
 
 func TestForgottenProbe(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 1, Backoff: exact})
+	c := newCircuit(Config{Consecutive: 1, Backoff: exact})
 	call(t, c, 0, turret.Failure)
 	forgotten, _, _ := c.Enter(second)
 	if _, _, ok := c.Enter(9*second - 1); ok {
@@ -158,20 +160,20 @@ func TestForgottenProbe(t *testing.T) {
 	if !ok {
 		t.Fatal("the forgotten probe keeps others out for ever")
 	}
-	c.Leave(9*second, forgotten, turret.Ignored, 0)
+	c.Leave(9*second, forgotten, turret.Ignored)
 	if _, _, ok := c.Enter(9 * second); ok {
 		t.Fatal("the end of the first probe freed the place of the second")
 	}
-	if v := c.Leave(9*second, second2, turret.Success, 0); v != Recovered {
+	if v := c.Leave(9*second, second2, turret.Success); v != Recovered {
 		t.Fatalf("verdict %v", v)
 	}
 }
 
 func TestOwnerMayDecideAgainstOpening(t *testing.T) {
-	c := NewCircuit(Config{Consecutive: 2, Ratio: -1})
+	c := newCircuit(Config{Consecutive: 2, Ratio: -1})
 	for i := range 5 {
 		ticket, _, _ := c.Enter(0)
-		if v := c.Leave(0, ticket, turret.Failure, 0); (v == Due) != (i >= 1) {
+		if v := c.Leave(0, ticket, turret.Failure); (v == Due) != (i >= 1) {
 			t.Fatalf("failure %d: verdict %v", i+1, v)
 		}
 	}
@@ -181,7 +183,8 @@ func TestOwnerMayDecideAgainstOpening(t *testing.T) {
 }
 
 func TestWindowSaturates(t *testing.T) {
-	w := window{width: second}
+	var w window
+	w.setWidth(second)
 	for range maxCount + 100 {
 		w.add(0, true)
 	}
@@ -194,7 +197,8 @@ func TestWindowSaturates(t *testing.T) {
 func FuzzWindow(f *testing.F) {
 	f.Add([]byte{0, 1, 255, 3, 40, 41, 9, 8})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		w := window{width: 16}
+		var w window
+		w.setWidth(16)
 		type ended struct {
 			at     int64
 			failed bool
@@ -228,7 +232,7 @@ func FuzzCircuit(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 250, 251, 17, 99, 7})
 	f.Add([]byte{0, 0, 0, 65, 65, 65, 200, 200, 0, 1, 66})
 	f.Fuzz(func(t *testing.T, steps []byte) {
-		c := NewCircuit(Config{Consecutive: 2, Ratio: 0.5, MinCalls: 4, Backoff: exact})
+		c := newCircuit(Config{Consecutive: 2, Ratio: 0.5, MinCalls: 4, Backoff: exact})
 		var inside []turret.Ticket
 		now, until := int64(0), int64(0)
 		for _, step := range steps {
@@ -258,9 +262,9 @@ func FuzzCircuit(f *testing.F) {
 					i = len(inside) - 1
 				}
 				o := turret.Outcome(step&7 - 2)
-				v := c.Leave(now, inside[i], o, 0)
+				v := c.Leave(now, inside[i], o)
 				inside = append(inside[:i], inside[i+1:]...)
-				if v == Due && !c.Trip(now, 0) {
+				if v == Due && !c.Trip(now) {
 					t.Fatal("due, but not closed")
 				}
 				if v == Due || v == Reopened {

@@ -1,6 +1,10 @@
 package breaker
 
-import "sync/atomic"
+import (
+	"math"
+	"math/bits"
+	"sync/atomic"
+)
 
 // A window is kept in this many buckets.
 const buckets = 10
@@ -24,8 +28,9 @@ const (
 // A bucket holds 262,143 calls; what comes after them in the same bucket is
 // not counted, and its share of failures is that of the calls before.
 type window struct {
-	width int64 // of a bucket, in nanoseconds
-	words [buckets]atomic.Uint64
+	width   uint64 // of a bucket, in nanoseconds
+	inverse uint64 // 2^64/width, rounded down: a division costs more than counting
+	words   [buckets]atomic.Uint64
 }
 
 func pack(number uint64, calls, failures uint64) uint64 {
@@ -36,10 +41,18 @@ func unpack(word uint64) (number, calls, failures uint64) {
 	return word >> (2 * countBits), word >> countBits & maxCount, word & maxCount
 }
 
+func (w *window) setWidth(width int64) {
+	w.width, w.inverse = uint64(width), math.MaxUint64/uint64(width)
+}
+
 // number returns the number of the bucket that now is in. It starts at ten, so
 // that the zero word, bucket 0, is always out of date.
 func (w *window) number(now int64) uint64 {
-	return uint64(now/w.width) + buckets
+	quotient, _ := bits.Mul64(uint64(now), w.inverse)
+	if uint64(now)-quotient*w.width >= w.width { // rounding takes away one at most
+		quotient++
+	}
+	return quotient + buckets
 }
 
 // add counts one call that ended at now.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"math"
+	"math/bits"
 	"sync/atomic"
 )
 
@@ -10,33 +11,58 @@ import (
 // word, so that readers and writers need no lock: a float32 of nanoseconds, and
 // a count of ticks.
 //
-// A tick is a 1,024th of the decay. What is recorded within a tick of the last
-// record has no weight in an average over time, so nothing is lost by it.
-// Ticks come round after four million decays.
+// A tick is a power of two of nanoseconds, between a 1,024th and a 2,048th of
+// the decay. What is recorded within a tick of the last record has no weight in
+// an average over time, so nothing is lost by it. Ticks come round after two
+// million decays.
 type average struct {
-	word atomic.Uint64 // 0: nothing was recorded
-	tick int64         // nanoseconds
+	word  atomic.Uint64 // 0: nothing was recorded
+	shift uint8         // a tick is 1<<shift nanoseconds
+	scale uint64        // entries of the decay table to a tick, times 1<<scaleBits
 }
 
-const ticksPerDecay = 1024
+const scaleBits = 20
 
 func newAverage(decay int64) average {
-	return average{tick: max(1, decay/ticksPerDecay)}
+	shift := uint8(max(0, bits.Len64(uint64(decay)/decayTable)-1))
+	return average{shift: shift, scale: uint64(math.Round(decayTable * (1 << scaleBits) * float64(int64(1)<<shift) / float64(decay)))}
 }
+
+// decayTable is how many steps one decay is cut in.
+const decayTable = 1024
+
+// wholeDecays and partDecays are e^-n and e^-(n/1024): their product is the
+// exponential, to a thousandth, for a third of its price.
+var (
+	wholeDecays [88]float64 // e^-88 is 0 in a float32
+	partDecays  [decayTable]float64
+)
+
+func init() {
+	for i := range wholeDecays {
+		wholeDecays[i] = math.Exp(-float64(i))
+	}
+	for i := range partDecays {
+		partDecays[i] = math.Exp(-float64(i) / decayTable)
+	}
+}
+
+func (a *average) stamp(now int64) uint32 { return uint32(now >> a.shift) }
 
 // at returns the value projected to now, and the share of it that is left of
 // the last record's. It is pure.
 func (a *average) at(word uint64, now int64) (value, left float64) {
-	age := uint32(now/a.tick) - uint32(word)
+	value = float64(math.Float32frombits(uint32(word >> 32)))
+	age := a.stamp(now) - uint32(word)
 	if age == 0 || age > math.MaxInt32 { // now is before the last record: a race of two callers
-		return a.stored(word), 1
+		return value, 1
 	}
-	left = math.Exp(-float64(age) / ticksPerDecay)
-	return a.stored(word) * left, left
-}
-
-func (a *average) stored(word uint64) float64 {
-	return float64(math.Float32frombits(uint32(word >> 32)))
+	steps := uint64(age) * a.scale >> scaleBits
+	if steps >= decayTable*uint64(len(wholeDecays)) {
+		return 0, 0
+	}
+	left = wholeDecays[steps/decayTable] * partDecays[steps%decayTable]
+	return value * left, left
 }
 
 // load returns the value at now; ok is false if nothing was recorded yet.
@@ -63,7 +89,7 @@ func (a *average) record(now int64, sample float64, peak bool) {
 		default:
 			value += sample * (1 - left)
 		}
-		word := uint64(math.Float32bits(float32(value)))<<32 | uint64(uint32(now/a.tick))
+		word := uint64(math.Float32bits(float32(value)))<<32 | uint64(a.stamp(now))
 		if left == 1 { // the same tick: keep the older stamp, so that no weight is lost
 			word = word&^math.MaxUint32 | old&math.MaxUint32
 		}

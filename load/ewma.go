@@ -3,7 +3,6 @@ package load
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -172,11 +171,15 @@ func (p *PeakEWMA) Load(now int64) float64 {
 	return expected * float64(pending+1)
 }
 
+// InFlight returns the number of calls in flight.
+func (p *PeakEWMA) InFlight() int64 { return p.l.flight.inFlight() }
+
 // EWMA is a [Tracker] like [PeakEWMA] with two differences: its average is a
-// mean, with a short memory, and the load is the square root of the latency
-// times the calls in flight plus one. A few samples are a noisy estimate; the
-// root halves the noise, as go-zero does, and what is in flight now counts for
-// more than what was slow before. The load's unit is the root of a nanosecond.
+// mean, with a short memory, and its load is the latency times the square of
+// the calls in flight plus one. The average of a few samples is a noisy
+// estimate, and old; what is in flight is exact, and new, so it counts twice.
+// (go-zero takes the root of the latency, which compares the same.) The load's
+// unit is the nanosecond.
 //
 // Make one with [NewEWMA].
 type EWMA struct {
@@ -202,14 +205,18 @@ func (e *EWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter tim
 	e.l.done(now, t, o, retryAfter, false)
 }
 
-// Load returns the root of the latency x (calls in flight + 1).
+// Load returns latency x (calls in flight + 1)^2, in nanoseconds.
 func (e *EWMA) Load(now int64) float64 {
 	expected, pending := e.l.now(now)
 	if e.l.fleet != nil {
 		expected = withoutNoise(expected, float64(e.l.fleet.Typical()))
 	}
-	return math.Sqrt(expected) * float64(pending+1)
+	n := float64(pending + 1)
+	return expected * n * n
 }
+
+// InFlight returns the number of calls in flight.
+func (e *EWMA) InFlight() int64 { return e.l.flight.inFlight() }
 
 // withoutNoise takes a difference of less than a quarter from the typical
 // latency for chance, and larger ones for a quarter less than they look. The

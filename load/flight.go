@@ -36,11 +36,12 @@ func (f *flight) startStream(now int64) turret.Ticket {
 
 // done takes the call off and reports whether its duration is a latency.
 func (f *flight) done(now int64, t turret.Ticket, o turret.Outcome) (timed bool) {
-	// A failure is no sign of life: it may be a deadline of our own.
-	if o == turret.Success || o == turret.Overload {
+	left := int32(f.counts.Add(-int64(t.Data)))
+	// A failure is no sign of life: it may be a deadline of our own. If no call
+	// is left, the next one starts the clock.
+	if left > 0 && (o == turret.Success || o == turret.Overload) {
 		f.alive.Store(now)
 	}
-	f.counts.Add(-int64(t.Data))
 	return t.Data == oneCall
 }
 
@@ -55,5 +56,12 @@ func (f *flight) now(now int64) (pending int64, silence int64) {
 	if calls > 0 {
 		silence = max(0, now-f.alive.Load())
 	}
-	return calls + counts>>32, silence
+	return calls + (counts-calls)>>32, silence
+}
+
+// inFlight returns how many calls and streams are in flight.
+func (f *flight) inFlight() int64 {
+	counts := f.counts.Load()
+	calls := int64(int32(counts))
+	return calls + (counts-calls)>>32
 }

@@ -36,6 +36,9 @@ func (p *Pending) Load(now int64) float64 {
 	return float64(pending)
 }
 
+// InFlight returns the number of calls in flight.
+func (p *Pending) InFlight() int64 { return p.f.inFlight() }
+
 // cacheLine keeps what is written at every call to one endpoint off the lines
 // of another one. Two lines, because processors fetch them in pairs.
 type cacheLine [128]byte

@@ -75,29 +75,24 @@ func pauses(r *rand.Rand, long, least, most, until time.Duration) []Span {
 // Trouble returns when the trouble of E2, E3, R1 and R2 begins with a seed.
 func Trouble(seed uint64) time.Duration { return onset(rand.New(rand.NewPCG(seed, 1))) }
 
-// E1 is Finagle's own experiment: one of eleven is ten times slower for half
-// of the time.
-func E1(clients int) *Scenario {
+// E1 is Finagle's own experiment: one of eleven is slower, by this factor, for
+// half of the time.
+func E1(id string, clients int, factor float64) *Scenario {
 	return &Scenario{
-		ID: "E1", Title: "one of 11 backends 10x slower from 15 s to 45 s",
+		ID: id, Title: "one of 11 backends slower from 15 s to 45 s",
 		Clients: clients, Rate: 1000, Duration: 60 * s1, To: 60 * s1, Timeout: 60 * s1,
-		Backends: func(*rand.Rand) []*Backend { return alike(11, 0, slowBetween(0, 10, 15*s1, 45*s1)) },
+		Backends: func(*rand.Rand) []*Backend { return alike(11, 0, slowBetween(0, factor, 15*s1, 45*s1)) },
 		Work:     traced,
 	}
 }
 
-// E1Backends is the fleet of E1 with another factor.
-func E1Backends(factor float64) func(*rand.Rand) []*Backend {
-	return func(*rand.Rand) []*Backend { return alike(11, 0, slowBetween(0, factor, 15*s1, 45*s1)) }
-}
-
 // broken is the fleet and the load of E2, E3, R1 and R2.
-func broken(id, title string, after time.Duration, breakIt func(b *Backend, at time.Duration)) *Scenario {
+func broken(id, title string, seed uint64, window time.Duration, breakIt func(b *Backend, at time.Duration)) *Scenario {
+	at := Trouble(seed)
 	return &Scenario{
 		ID: id, Title: title,
-		Clients: 20, Rate: 4000, Duration: 20*s1 + after, To: 20*s1 + after, Timeout: s1,
-		Backends: func(r *rand.Rand) []*Backend {
-			at := onset(r)
+		Clients: 20, Rate: 4000, Duration: at + window + s1, From: at, To: at + window, Timeout: s1,
+		Backends: func(*rand.Rand) []*Backend {
 			return alike(10, 16, func(i int, b *Backend) {
 				if i == 0 {
 					breakIt(b, at)
@@ -109,29 +104,29 @@ func broken(id, title string, after time.Duration, breakIt func(b *Backend, at t
 }
 
 // E2 is a backend that fails at once for 50 s.
-func E2() *Scenario {
-	return broken("E2", "one of 10 backends answers UNAVAILABLE in 1 ms for 50 s", 50*s1, func(b *Backend, at time.Duration) {
+func E2(seed uint64) *Scenario {
+	return broken("E2", "one of 10 backends answers UNAVAILABLE in 1 ms for 50 s", seed, 50*s1, func(b *Backend, at time.Duration) {
 		b.Fails = []Span{{at, at + 50*s1}}
 	})
 }
 
 // E3 is a backend that does not answer for 50 s.
-func E3() *Scenario {
-	return broken("E3", "one of 10 backends stops answering for 50 s", 50*s1, func(b *Backend, at time.Duration) {
+func E3(seed uint64) *Scenario {
+	return broken("E3", "one of 10 backends stops answering for 50 s", seed, 50*s1, func(b *Backend, at time.Duration) {
 		b.Holes = []Span{{at, at + 50*s1}}
 	})
 }
 
 // R1 is the recovery from ten seconds of E2.
-func R1() *Scenario {
-	return broken("R1", "one of 10 backends fails for 10 s, then is healthy", 30*s1, func(b *Backend, at time.Duration) {
+func R1(seed uint64) *Scenario {
+	return broken("R1", "one of 10 backends fails for 10 s, then is healthy", seed, 30*s1, func(b *Backend, at time.Duration) {
 		b.Fails = []Span{{at, at + 10*s1}}
 	})
 }
 
 // R2 is a backend that fails for a tenth of a second, once.
-func R2() *Scenario {
-	return broken("R2", "all calls to one of 10 backends fail for 100 ms, once", 11*s1, func(b *Backend, at time.Duration) {
+func R2(seed uint64) *Scenario {
+	return broken("R2", "all calls to one of 10 backends fail for 100 ms, once", seed, 10*s1, func(b *Backend, at time.Duration) {
 		b.Fails = []Span{{at, at + 100*ms}}
 	})
 }
