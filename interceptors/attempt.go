@@ -30,6 +30,7 @@ type attempt struct {
 	over     bool
 	err      error // then: its status; before it is open: why not
 	reported bool  // by OnFinish: gRPC writes to no variable of the attempt any more
+	loose    bool  // OnFinish does not mean that: see adoptedStream
 
 	running   int  // methods of the caller that run on stream
 	receiving bool // RecvMsg is one of them
@@ -64,8 +65,10 @@ func (c *clientStream) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 		a = new(attempt)
 		a.replaying = c.replay != nil // until replayInto has caught up
 		ctx = withPreviousAttempts(c.tried.In(ctx), strconv.Itoa(c.attempts))
-	} else {
+	} else if c.tried == nil {
 		ctx, c.tried = tried.NewContext(ctx, tried.Stream)
+	} else {
+		ctx = c.tried.In(ctx) // that of the stream which this one is inside of
 	}
 	c.attempts++
 	c.last = a
@@ -119,7 +122,11 @@ func (a *attempt) open() (grpc.ClientStream, error) {
 	c := a.of
 	c.mu.Unlock()
 	defer c.mu.Lock()
-	stream, err := c.streamer(a.ctx, c.desc, c.conn, a.rpc.Method, a.opts...)
+	streamer := c.streamer
+	if a.rpc.more != nil && a.rpc.more.streamer != nil {
+		streamer = a.rpc.more.streamer
+	}
+	stream, err := streamer(a.ctx, c.desc, c.conn, a.rpc.Method, a.opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +145,7 @@ func (a *attempt) finished(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a.reported = true
+	a.reported = !a.loose
 	a.finish(err)
 	if err == nil && c.current == a {
 		c.seal() // a success that the caller may already be looking at

@@ -22,13 +22,19 @@ func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
 		if s.empty {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
-		c := &clientStream{desc: desc, conn: cc, streamer: streamer}
-		c.opts, c.onFinish = takeOnFinish(opts)
-		c.changed.L = &c.mu
-		c.RPC = RPC{Method: method, Kind: kindOf(desc.ClientStreams, desc.ServerStreams), Side: SideClient, leaf: c}
+		c := newClientStream(RPC{Method: method, Side: SideClient}, desc, cc, streamer, opts)
 		go c.run(ctx, s.service)
 		return c.open()
 	}
+}
+
+// newClientStream returns a stream that run and open are still to be called on.
+func newClientStream(rpc RPC, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer, opts []grpc.CallOption) *clientStream {
+	c := &clientStream{RPC: rpc, desc: desc, conn: cc, streamer: streamer}
+	c.Kind, c.leaf = kindOf(desc.ClientStreams, desc.ServerStreams), c
+	c.opts, c.onFinish = takeOnFinish(opts)
+	c.changed.L = &c.mu
+	return c
 }
 
 // A clientStream is a stream of a client: the leaf of its stack, and what the

@@ -31,7 +31,7 @@ func (e *pushedBack) GRPCStatus() *status.Status { return Status(e.err) }
 // anything.
 func withPushback(err error, trailer metadata.MD) error {
 	values := trailer[pushbackKey]
-	if len(values) == 0 {
+	if err == nil || len(values) == 0 {
 		return err
 	}
 	return &pushedBack{err, parsePushback(values)}

@@ -48,16 +48,25 @@ func (r *repetition) init(opts []grpc.CallOption, reply any) {
 
 // begin returns the next attempt, with its call options.
 func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption) *try {
-	t := &r.first
 	if r.attempts > 0 {
 		r.restore() // for a layer that calls again without asking
+	}
+	var added []grpc.CallOption
+	if rpc.more != nil {
+		added = rpc.more.options
+	}
+	return r.next(callers, added)
+}
+
+// next is begin for one who may want what an attempt before it left: an adopted
+// interceptor that calls its invoker again.
+func (r *repetition) next(callers, added []grpc.CallOption) *try {
+	t := &r.first
+	if r.attempts > 0 {
 		t = new(try)
 	}
 	r.attempts++
-	t.opts = append(t.few[:0], callers...)
-	if rpc.more != nil {
-		t.opts = append(t.opts, rpc.more.options...)
-	}
+	t.opts = append(append(t.few[:0], callers...), added...)
 	t.opts = append(t.opts, grpc.Trailer(&t.trailer))
 	t.opts = t.opts[:len(t.opts):len(t.opts)]
 	return t

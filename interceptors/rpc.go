@@ -112,6 +112,8 @@ type extra struct {
 	wrap     *wrapping         // around the messages of a stream
 	observer *observer         // who is told of events, the innermost first
 	traced   *traced           // the innermost recorded span of a Trace
+	attempt  bool              // of several, made outside an adopted interceptor
+	streamer grpc.Streamer     // opens the stream of a client in place of the connection's
 }
 
 // with returns a copy of r whose extra was changed by set.

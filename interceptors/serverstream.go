@@ -36,12 +36,17 @@ type streamServer struct {
 }
 
 func (c *streamServer) call(ctx context.Context, rpc *RPC) (any, error) {
+	return nil, handled(c.handler(c.srv, c.streamOf(ctx, rpc)))
+}
+
+// streamOf returns the stream as layers have made it, with their context.
+func (c *streamServer) streamOf(ctx context.Context, rpc *RPC) grpc.ServerStream {
 	stream := c.stream
 	if w := rpc.wrapping(); w != nil {
 		stream = &serverMessages{stream, w.inward(stream)}
 	}
 	c.derived = serverStream{stream, ctx}
-	return nil, handled(c.handler(c.srv, &c.derived))
+	return &c.derived
 }
 
 func (c *streamServer) newReply() any    { return nil }

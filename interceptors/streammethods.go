@@ -142,6 +142,8 @@ func (c *clientStream) sendOn(a *attempt, m any) (again bool, err error) {
 	}
 	err = a.send(m)
 	switch {
+	case err == nil && !c.sealed && a.over && c.replay.captured == nil:
+		return true, nil // it came too late for a, which did not even encode it
 	case err == nil:
 		if !c.sealed && !c.replay.keep() {
 			c.seal()

@@ -145,7 +145,7 @@ func (r *RPC) traced() *traced {
 
 // isAttempt reports whether r is one of possibly several attempts of an RPC.
 func (r *RPC) isAttempt() bool {
-	if r.Attempt > 0 {
+	if r.Attempt > 0 || r.more != nil && r.more.attempt {
 		return true
 	}
 	switch leaf := r.leaf.(type) {

@@ -14,15 +14,21 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		c := s.newUnaryClient()
-		c.RPC = RPC{Method: method, Side: SideClient, Request: req, leaf: c}
-		c.reply, c.conn, c.invoke = reply, cc, invoker
-		var onFinish []func(error)
-		if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
-			return c.runAndTell(ctx, onFinish)
-		}
-		return c.run(ctx)
+		return s.invoke(ctx, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
 	}
+}
+
+// invoke sends an RPC through the stack, to invoker.
+func (s *Stack) invoke(ctx context.Context, rpc RPC, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	c := s.newUnaryClient()
+	c.RPC = rpc
+	c.leaf = c
+	c.reply, c.conn, c.invoker = reply, cc, invoker
+	var onFinish []func(error)
+	if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
+		return c.runAndTell(ctx, onFinish)
+	}
+	return c.run(ctx)
 }
 
 // unaryClient is a unary RPC of a client, and the leaf of its stack.
@@ -32,7 +38,7 @@ type unaryClient struct {
 	stack      *Stack
 	reply      any // the caller's
 	conn       *grpc.ClientConn
-	invoke     grpc.UnaryInvoker
+	invoker    grpc.UnaryInvoker
 	opts       []grpc.CallOption // the caller's, without OnFinish
 	repetition *repetition       // nil unless a layer asked for it
 	space      *repetition       // to be used as the repetition
@@ -82,7 +88,7 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.more != nil && len(rpc.more.options) > 0 {
 		opts = rpc.options(opts, 0)
 	}
-	if err := c.invoke(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...); err != nil {
+	if err := c.invoker(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...); err != nil {
 		return nil, err
 	}
 	return c.reply, nil
@@ -92,7 +98,7 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
 	t := c.repetition.begin(rpc, c.opts)
 	ctx = c.repetition.in(ctx)
-	if err := c.invoke(ctx, rpc.Method, rpc.Request, c.reply, c.conn, t.opts...); err != nil {
+	if err := c.invoker(ctx, rpc.Method, rpc.Request, c.reply, c.conn, t.opts...); err != nil {
 		return nil, withPushback(err, t.trailer)
 	}
 	return c.reply, nil

@@ -55,7 +55,11 @@ func fromBytes(numbers []byte) dice {
 // play plays a schedule through a Retry, and checks it against a bare
 // connection.
 func play(t *testing.T, d dice) (attempts int, full bool) {
-	s := decode(d)
+	t.Helper()
+	return decode(d).play(t)
+}
+
+func (s schedule) play(t *testing.T) (attempts int, full bool) {
 	t.Log(&s)
 	saw := perform(t, &s, 0, true)
 	mistakes := s.check(saw, func(attempt int) *seen {

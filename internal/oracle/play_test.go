@@ -62,7 +62,9 @@ func (p *performance) stack() *interceptors.Stack {
 	again := retry.Config{MaxAttempts: p.attempts, Backoff: retry.Backoff{Base: -1}, Budget: retry.Unlimited}
 	return interceptors.New(
 		interceptors.Admit(p.place),
+		adopt(p.outside),
 		interceptors.Retry(again, interceptors.ReplayLimit(p.keep)),
+		adopt(p.inside),
 		func(inner interceptors.Service) interceptors.Service {
 			return &impatient{inner, interceptors.Timeout(hangs)(inner), p}
 		},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/turret-go/turret/interceptors"
@@ -25,6 +26,9 @@ type schedule struct {
 	keep     int           // its ReplayLimit
 	wrap     wrap          // what looks at messages inside the Retry
 	cancel   time.Duration // when the caller cancels; 0: when all is over
+
+	// Adopted interceptors around the Retry and inside it, which change nothing.
+	outside, inside grpc.StreamClientInterceptor
 }
 
 // An act is one thing that one side does.

@@ -1,0 +1,361 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// callStream makes the interceptor the streamer of the leaf, which opens it and
+// waits for its end as it does with a stream of gRPC. The layers inside are
+// those of further streams, which the interceptor opens.
+func (s *adoptedClient) callStream(ctx context.Context, rpc *RPC, leaf *clientStream) error {
+	a := &adoptedStream{layer: s, rpc: rpc, outer: leaf}
+	a.changed.L = &a.mu
+	_, err := leaf.call(ctx, rpc.with(func(x *extra) { x.streamer = a.open }))
+	if p := a.close(); p != nil {
+		panic(p)
+	}
+	return a.out(err)
+}
+
+// An adoptedStream is what an adopted interceptor makes of a stream, or of an
+// attempt of one: to the stream outside it is that of gRPC, whose end it
+// reports; to the interceptor it is the streamer, which opens the streams
+// inside.
+//
+// It cannot know whether an interceptor whose stream inside has ended will open
+// another. While one of the stream's methods runs it may, so that what the
+// method returns decides. While none runs it may not.
+type adoptedStream struct {
+	grpc.ClientStream // the interceptor's
+	passages
+
+	layer    *adoptedClient
+	rpc      *RPC
+	outer    *clientStream
+	attempt  *attempt        // of outer
+	ctx      context.Context //nolint:containedctx // of the attempt
+	onFinish []func(error)   // of those outside
+	stop     func() bool     // watching ctx
+	ended    sync.Once
+
+	mu        sync.Mutex
+	changed   sync.Cond
+	inside    []*clientStream
+	cancel    []context.CancelFunc // of each
+	alive     int                  // of those inside
+	err       error                // with which the last one inside ended
+	receiving bool                 // RecvMsg runs
+	running   int                  // the interceptor itself, or methods of its stream
+	loose     bool                 // gRPC may write to variables of the caller
+	over      bool                 // the end is known: no more streams may be opened
+	panicked  any                  // what ended it, if that was a panic
+}
+
+// open runs the interceptor. It is the streamer of the stream outside.
+func (a *adoptedStream) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	opts, a.onFinish = takeOnFinish(opts)
+	a.ctx = ctx
+	a.attempt = a.outer.lastAttempt()
+	a.enter() // before its end is watched
+	defer a.leave()
+	a.stop = context.AfterFunc(ctx, a.ctxDone)
+	err := a.run(func() (err error) {
+		a.ClientStream, err = a.layer.stream(ctx, desc, cc, method, a.openInside, opts...)
+		return err
+	})
+	if err == nil && a.ClientStream == nil {
+		err = errNoAdopted
+	}
+	if err != nil {
+		a.end(err)
+		return nil, err
+	}
+	return a, nil
+}
+
+var (
+	errNoAdopted   = status.Error(codes.Internal, "turret: an adopted interceptor returned no stream")
+	errAdoptedOver = status.Error(codes.Canceled, "turret: the stream of the adopted interceptor is over")
+)
+
+// openInside is the streamer that the interceptor gets.
+func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	rpc := a.rpc.adopted(nil)
+	rpc.Method = method
+	rpc.Attempt += a.begin()
+	c := newClientStream(rpc, desc, cc, a.outer.streamer, opts)
+	ended := func(err error) { a.insideEnded(c, err) }
+	c.onFinish = append([]func(error){ended}, c.onFinish...) // first: others may panic
+	ctx, cancel := context.WithCancel(ctx)
+	if !a.add(c, cancel) {
+		cancel()
+		return nil, errAdoptedOver
+	}
+	go c.run(ctx, a.layer.Service)
+	return c.open()
+}
+
+// add notes a stream inside, unless it is too late for one.
+func (a *adoptedStream) add(c *clientStream, cancel context.CancelFunc) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return false
+	}
+	if a.alive == 0 {
+		c.tried = a.outer.tried // one after the other, as attempts are
+	}
+	a.inside, a.cancel = append(a.inside, c), append(a.cancel, cancel)
+	a.alive++
+	a.changed.Broadcast()
+	return true
+}
+
+// insideEnded hears of the end of a stream inside.
+func (a *adoptedStream) insideEnded(c *clientStream, err error) {
+	a.back(err)
+	loose := c.isLoose()
+	a.mu.Lock()
+	a.alive--
+	a.err = err
+	a.loose = a.loose || loose
+	last := a.alive == 0 && a.running == 0
+	a.changed.Broadcast()
+	a.mu.Unlock()
+	if last {
+		a.end(err)
+	}
+}
+
+// ctxDone runs when the attempt's context has ended. Streams inside will say so
+// themselves.
+func (a *adoptedStream) ctxDone() {
+	if err, idle := a.idle(); idle {
+		a.end(err)
+	}
+}
+
+// idle reports whether no method runs and no stream inside is open, and if so
+// the error with which a stream ends that is not continued.
+func (a *adoptedStream) idle() (err error, idle bool) { //nolint:revive // err is no failure of idle
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.running > 0 || a.alive > 0 {
+		return nil, false
+	}
+	if a.err == nil && a.ctx.Err() != nil {
+		return edge(a.ctx.Err()), true
+	}
+	return a.err, true
+}
+
+// isLoose reports whether gRPC may still write to the variables of c's caller: an
+// interceptor behind the stack has made the end up.
+func (c *clientStream) isLoose() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.replay == nil && c.last != nil && !c.last.reported
+}
+
+// end cancels what is left inside, waits until it is over, and reports the end to
+// the stream outside. Only the first end counts.
+func (a *adoptedStream) end(err error) {
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	a.ended.Do(func() {
+		a.stop()
+		a.mu.Lock()
+		a.over = true
+		a.changed.Broadcast()
+		for _, cancel := range a.cancel {
+			cancel()
+		}
+		for a.alive > 0 {
+			a.changed.Wait()
+		}
+		loose := a.loose
+		a.mu.Unlock()
+		a.loosen(loose)
+		for _, f := range a.onFinish {
+			defer f(err) // even if one of them panics
+		}
+	})
+}
+
+// loosen tells the attempt outside whether its end leaves a stream of gRPC
+// behind, which writes to its variables when it ends.
+func (a *adoptedStream) loosen(loose bool) {
+	a.outer.mu.Lock()
+	defer a.outer.mu.Unlock()
+	a.attempt.loose = loose
+}
+
+// close waits until nothing runs inside any more, and returns the panic that
+// ended the stream, if one did.
+func (a *adoptedStream) close() (panicked any) {
+	if a.stop != nil { // else it was not opened
+		a.stop()
+	}
+	a.mu.Lock()
+	a.over = true
+	panicked = a.panicked
+	a.mu.Unlock()
+	for i, c := range a.inside { // there will be no more of them
+		a.cancel[i]()
+		c.await()
+	}
+	return panicked
+}
+
+func (c *clientStream) lastAttempt() *attempt {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// await waits until the stack of c has returned.
+func (c *clientStream) await() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.done {
+		c.changed.Wait()
+	}
+}
+
+// run runs f, the interceptor or a method of its stream. A panic or
+// runtime.Goexit ends the stream; a panic then goes on where the stack outside
+// runs, as that of any layer.
+func (a *adoptedStream) run(f func() error) (err error) {
+	a.enter()
+	returned := false
+	defer a.leave()
+	defer func() {
+		if !returned {
+			err = errPanic
+			a.caught(recover())
+		}
+	}()
+	err = f()
+	returned = true
+	return err
+}
+
+func (a *adoptedStream) enter() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running++
+}
+
+func (a *adoptedStream) leave() {
+	a.mu.Lock()
+	a.running--
+	a.mu.Unlock()
+	if a.ctx.Err() != nil {
+		a.ctxDone() // which waits for methods
+	}
+}
+
+// caught ends the stream with the panic p, nil for a runtime.Goexit. If it has
+// ended before, nobody waits for the panic outside, and it goes on here.
+func (a *adoptedStream) caught(p any) {
+	a.mu.Lock()
+	late := a.over
+	if !late {
+		a.panicked = p
+	}
+	a.mu.Unlock()
+	if late && p != nil {
+		panic(p)
+	}
+	a.end(errPanic)
+}
+
+// RecvMsg shows the end of the stream: by its error, or by the one response of a
+// method that has one.
+func (a *adoptedStream) RecvMsg(m any) error {
+	return a.run(func() error {
+		if !a.outer.fastRecv.Load() { // else nobody will ask
+			a.receives(true)
+			defer a.receives(false)
+		}
+		err := a.ClientStream.RecvMsg(m)
+		if err != nil || !a.outer.desc.ServerStreams {
+			a.end(err)
+		}
+		return err
+	})
+}
+
+// receives notes whether RecvMsg runs, for continued.
+func (a *adoptedStream) receives(running bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.receiving = running
+	a.changed.Broadcast()
+}
+
+// SendMsg shows the end of the stream by an error other than io.EOF, after which
+// RecvMsg is to be asked. A stream with one request says nil even then.
+func (a *adoptedStream) SendMsg(m any) error {
+	return a.run(func() error {
+		err := a.ClientStream.SendMsg(m)
+		switch {
+		case err == nil:
+			a.continued()
+		case err != io.EOF: //nolint:errorlint // gRPC returns it unwrapped
+			a.end(err)
+		}
+		return err
+	})
+}
+
+// Header shows the end of the stream by an error. It may return nothing after
+// the end; RecvMsg is to be asked then too.
+func (a *adoptedStream) Header() (md metadata.MD, err error) {
+	err = a.run(func() error {
+		md, err = a.ClientStream.Header()
+		for md == nil && err == nil && a.continued() {
+			md, err = a.ClientStream.Header()
+		}
+		if err != nil {
+			a.end(err)
+		}
+		return err
+	})
+	return md, err
+}
+
+// continued is for methods after which the caller is to ask RecvMsg, so that
+// nothing is decided yet. But while a Retry outside may go on, it wants to know
+// now. If no stream inside is open, continued waits for a RecvMsg that runs, and
+// reports whether that has opened another one. If not, the stream has ended.
+func (a *adoptedStream) continued() bool {
+	if a.outer.fastRecv.Load() || a.outer.committed() {
+		return false
+	}
+	a.mu.Lock()
+	ended, before := a.alive == 0 && a.err != nil, len(a.inside)
+	for ended && a.receiving && len(a.inside) == before && !a.over {
+		a.changed.Wait()
+	}
+	after, err, over := len(a.inside), a.err, a.over
+	a.mu.Unlock()
+	if ended && after == before && !over {
+		a.end(err)
+	}
+	return after > before && !over
+}
+
+// CloseSend shows nothing.
+func (a *adoptedStream) CloseSend() error {
+	return a.run(func() error { return a.ClientStream.CloseSend() })
+}
