@@ -337,12 +337,12 @@ func TestTimeoutEndsAForgottenStream(t *testing.T) {
 				t.Fatal(err)
 			}
 			h := <-w.server.held
-			time.Sleep(time.Minute - 1)
+			time.Sleep(time.Minute - time.Nanosecond)
 			synctest.Wait()
 			if !in.full() || h.ctx.Err() != nil {
 				t.Errorf("before the deadline: %v, the handler's context: %v", in.limit, h.ctx.Err())
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if err := errors.Join(in.wants(turret.Failure), w.settle()); err != nil {
 				t.Error(err)
