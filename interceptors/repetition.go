@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"strconv"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -17,12 +18,39 @@ import (
 // be tried more than once, one attempt after the other: so that every attempt
 // starts with what the caller gave, and that the pushback of a server is seen.
 type repetition struct {
-	attempts int          // begun so far
-	first    try          // in place: most RPCs have no other
-	targets  []target     // where the caller wants header, trailer and peer
-	reply    any          // the caller's
-	replyWas any          // a copy of what it pointed to; nil if that was empty
-	tried    tried.Record // the endpoints that attempts were sent to
+	attempts int      // begun so far
+	first    try      // in place: most RPCs have no other
+	targets  []target // where the caller wants header, trailer and peer
+	reply    any      // the caller's
+	replyWas any      // a copy of what it pointed to; nil if that was empty
+	of       *tries   // those of the RPC: own, or for a hedge those of what it hedges
+	own      tries
+
+	// What Hedge needs, see there and fork.
+	forked   bool      // this is of a hedge that has not begun
+	diverted []*target // what a hedge writes to, and in place of what
+	refused  error     // the refusal of the first attempt
+}
+
+// tries is what all attempts of an RPC share, those that run side by side too.
+type tries struct {
+	begun  atomic.Int32 // so far
+	record tried.Record // the endpoints that they were sent to
+	placed bool         // record is in a context
+}
+
+// carried returns ctx with t's record. It is called before attempts run side by
+// side, and by each attempt, which then finds the record there.
+func (t *tries) carried(ctx context.Context) context.Context {
+	switch {
+	case !t.placed:
+		t.placed = true
+		return t.record.Init(ctx, tried.Unary)
+	case tried.FromContext(ctx) == &t.record:
+		return ctx
+	default:
+		return t.record.In(ctx)
+	}
 }
 
 // A try is one attempt. It is not used again for the next one: an interceptor
@@ -41,7 +69,8 @@ type target struct {
 	peerValue peer.Peer
 }
 
-func (r *repetition) init(opts []grpc.CallOption, reply any) {
+func (r *repetition) init(opts []grpc.CallOption, reply any, of *tries) {
+	r.of = of
 	r.targets = appendTargets(nil, opts)
 	r.reply, r.replyWas = reply, snapshot(reply)
 }
@@ -74,10 +103,11 @@ func (r *repetition) next(callers, added []grpc.CallOption) *try {
 
 // in returns ctx as the attempt that has begun is to see it.
 func (r *repetition) in(ctx context.Context) context.Context {
-	if r.attempts == 1 {
-		return r.tried.Init(ctx, tried.Unary)
+	ctx = r.of.carried(ctx)
+	if before := int(r.of.begun.Add(1)) - 1; before > 0 {
+		return withPreviousAttempts(ctx, strconv.Itoa(before))
 	}
-	return withPreviousAttempts(r.tried.In(ctx), strconv.Itoa(r.attempts-1))
+	return ctx
 }
 
 // restore puts back what an attempt has left in the caller's variables and in
@@ -136,12 +166,16 @@ func appendTargets(targets []target, opts []grpc.CallOption) []target {
 
 // setTargets gives the variables their values.
 func setTargets(targets []target) {
-	for _, t := range targets {
-		if t.peer != nil {
-			*t.peer = t.peerValue
-		} else {
-			*t.md = t.mdValue
-		}
+	for i := range targets {
+		targets[i].set()
+	}
+}
+
+func (t *target) set() {
+	if t.peer != nil {
+		*t.peer = t.peerValue
+	} else {
+		*t.md = t.mdValue
 	}
 }
 

@@ -116,7 +116,7 @@ func (c *unaryClient) repeat(*RPC, int) {
 		c.stack.repeats.Store(true)
 		c.repetition = new(repetition)
 	}
-	c.repetition.init(c.opts, c.reply)
+	c.repetition.init(c.opts, c.reply, &c.repetition.own)
 }
 
 func (c *unaryClient) restore() {

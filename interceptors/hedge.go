@@ -1,0 +1,108 @@
+package interceptors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/hedge"
+)
+
+// Hedge returns a [Layer] that sends a unary RPC of a client a second time when
+// its answer takes unusually long, as c says, and takes the answer that comes
+// first; streams and RPCs of a server pass through it. It panics with the error
+// of c.Validate if there is one.
+//
+// Without c.Success, what [Classify] calls a Success is an answer, NOT_FOUND and
+// the like too. Any other error waits for the attempts that still run. If none
+// succeeds the RPC has the status of the first one that was sent. The losers are
+// cancelled, with the cause hedge.ErrSuperseded, and waited for. A server that
+// says when to come back (grpc-retry-pushback-ms, or RetryInfo) gets no further
+// hedge of this RPC.
+//
+// Each hedge has a reply of its own, and its own destinations of grpc.Header,
+// grpc.Trailer and grpc.Peer; when all attempts have returned, those of the one
+// that won are copied to the caller's. It carries grpc-previous-rpc-attempts. With
+// the balancer turret.P2C it goes to an endpoint that no attempt was sent to, if
+// there is one.
+//
+// A hedge is a second RPC to the server: use it where carrying out a request
+// twice does no harm, for example with [For]. Inside [Retry], the usual place,
+// each attempt of the Retry may be hedged; set c.Counted if both have the same
+// Budget. Put a [Timeout] of each attempt, and a Trace of each, inside it.
+func Hedge(c hedge.Config) Layer {
+	if c.Success == nil {
+		c.Success = func(ctx context.Context, err error) bool {
+			return Classify(ctx, nil, nil, err) == turret.Success
+		}
+	}
+	c.RetryAfter = firstAsked(c.RetryAfter)
+	layer := hedge.LayerOf[*RPC, answer](hedge.NewPolicy(c), hedgeOf)
+	return func(inner Service) Service {
+		return &hedgeService{inner, layer(&hedgeAttempts{inner})}
+	}
+}
+
+// hedgeOf is the request of a hedge.
+func hedgeOf(_ context.Context, rpc *RPC, attempt int) (*RPC, bool) {
+	return rpc.leaf.(*unaryClient).fork(rpc, attempt)
+}
+
+// An answer is what an attempt ended with, if need be beside an error.
+type answer struct {
+	reply any
+	of    *repetition // of the attempt's leaf
+}
+
+// hedgeService is the hedge of RPCs: around the mechanism, it prepares the RPC for
+// several attempts, and gives the caller what the one that won has left.
+type hedgeService struct {
+	Service // inside
+
+	hedged turret.Service[*RPC, answer]
+}
+
+func (s *hedgeService) Call(ctx context.Context, rpc *RPC) (any, error) {
+	leaf, ok := rpc.leaf.(*unaryClient)
+	if !ok {
+		return s.Service.Call(ctx, rpc)
+	}
+	leaf.repeat(rpc, 0)
+	r := leaf.repetition
+	r.refused = nil
+	a, err := s.hedged.Call(r.of.carried(ctx), rpc)
+	if a.of != r {
+		a.of.publish()
+		if e, refused := refusedEvent(r.refused); refused {
+			rpc.tell(ctx, &e) // another attempt has taken its place
+		}
+	}
+	return a.reply, err
+}
+
+func (s *hedgeService) String() string { return fmt.Sprint(s.hedged) }
+
+// hedgeAttempts is between the mechanism and what is inside the layer: each of its
+// calls is an attempt.
+type hedgeAttempts struct{ inner Service }
+
+func (s *hedgeAttempts) Ready(ctx context.Context) error { return s.inner.Ready(ctx) }
+
+func (s *hedgeAttempts) Call(ctx context.Context, rpc *RPC) (answer, error) {
+	r := rpc.leaf.(*unaryClient).repetition
+	first := !r.forked
+	if !first {
+		r.forked = false // for a Hedge inside this one it is the first
+		rpc.tell(ctx, &Event{Kind: EventHedge, Layer: "hedge", Attempt: rpc.Attempt})
+	}
+	reply, err := s.inner.Call(ctx, rpc)
+	switch e, refused := refusedEvent(err); {
+	case !refused:
+	case first:
+		r.refused = err
+	case errors.Is(err, turret.ErrNotReady):
+		rpc.tell(ctx, &e) // the RPC does not end with it
+	}
+	return answer{reply, r}, err
+}
