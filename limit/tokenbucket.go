@@ -3,6 +3,7 @@ package limit
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -32,6 +33,10 @@ type TokenBucket struct {
 	returned uint64
 	timer    *time.Timer // wakes those who wait when the next token is due
 	armed    bool
+
+	// spare says that there were tokens and nobody waited when the mutex was
+	// unlocked last. Time makes no token go away, so it is still true then.
+	spare atomic.Bool
 }
 
 // NewTokenBucket returns a full bucket. It panics if r or q is invalid.
@@ -47,8 +52,14 @@ func NewTokenBucket(r Rate, q Queue) *TokenBucket {
 	return b
 }
 
-// Ready waits until there is a token and nobody in line.
-func (b *TokenBucket) Ready(ctx context.Context) error { return b.line.ready(ctx) }
+// Ready waits until there is a token and nobody in line. Where there are tokens
+// left it takes no lock and reads no clock.
+func (b *TokenBucket) Ready(ctx context.Context) error {
+	if b.spare.Load() {
+		return nil
+	}
+	return b.line.ready(ctx)
+}
 
 // Enter takes a token, and waits for it in line as the [Queue] allows. Its
 // refusals match [ErrRate], [ErrQueueFull] or [ErrQueueTimeout].
@@ -157,6 +168,9 @@ func (t *tokens) begin(now int64) { t.bucket.refill(now, t.line.waiting.n > 0) }
 // then, and when the next one comes does not depend on who waits.
 func (t *tokens) end(wanted bool) {
 	b := (*TokenBucket)(t)
+	if spare := !wanted && t.free(); spare != t.spare.Load() {
+		t.spare.Store(spare)
+	}
 	switch {
 	case wanted == b.armed:
 	case !wanted:
