@@ -6,13 +6,18 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/turret-go/turret/internal/tried"
 )
 
 // Name is the name of the policy in a service config. Importing this package
 // registers it.
 const Name = "turret.P2C"
 
-func init() { balancer.Register(builder{}) }
+func init() {
+	balancer.Register(builder{})
+	tried.Expect() // Retry is to say which endpoints it has tried
+}
 
 // WithP2C makes a channel balance with this policy, as its default service
 // config. It panics with the error of [Config.Validate] if c is not valid.

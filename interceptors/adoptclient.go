@@ -79,7 +79,7 @@ func (c *adoptedCall) send(ctx context.Context, method string, req, reply any, c
 		return c.outer.invoker(ctx, method, req, reply, cc, opts...)
 	}
 	defer c.alone.Unlock()
-	t := r.next(opts, nil)
-	err := c.outer.invoker(r.in(ctx), method, req, reply, cc, t.opts...)
-	return withPushback(err, t.trailer)
+	opts, trailer := r.next(opts, nil)
+	err := c.outer.invoker(r.in(ctx), method, req, reply, cc, opts...)
+	return withPushback(err, *trailer)
 }

@@ -24,6 +24,7 @@ func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 	}{client: unaryClient{RPC: *rpc, stack: c.stack, reply: reply, conn: c.conn, invoker: c.invoker}}
 	fork, r := &f.client, &f.space
 	fork.leaf, fork.repetition = fork, r
+	r.variables = new(variables)
 	fork.Attempt += attempt
 	fork.opts = r.divert(c.opts, c.repetition.targets)
 	if rpc.more != nil && len(rpc.more.options) > 0 {
@@ -31,7 +32,7 @@ func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 		more.options = r.divert(more.options, nil)
 		fork.more = &more
 	}
-	r.init(fork.opts, reply, c.repetition.of)
+	r.init(fork.opts, fork.added(), reply, c.repetition.of)
 	r.forked = true
 	return &fork.RPC, true
 }

@@ -17,48 +17,56 @@ import (
 // A repetition is what the leaf of a client stack keeps of a unary RPC that may
 // be tried more than once, one attempt after the other: so that every attempt
 // starts with what the caller gave, and that the pushback of a server is seen.
+// All clients whose RPCs may be repeated pay for its size.
 type repetition struct {
-	attempts int      // begun so far
-	first    try      // in place: most RPCs have no other
-	targets  []target // where the caller wants header, trailer and peer
-	reply    any      // the caller's
-	replyWas any      // a copy of what it pointed to; nil if that was empty
-	of       *tries   // those of the RPC: own, or for a hedge those of what it hedges
-	own      tries
+	attempts int32 // begun so far
+	forked   bool  // this is of a hedge that has not begun, see fork
+	first    try   // in place: most RPCs have no other
+	of       *tries
+	own      tries // what of points to, unless this is of a hedge
+	refused  error // the refusal of the first attempt, for Hedge
 
-	// What Hedge needs, see there and fork.
-	forked   bool      // this is of a hedge that has not begun
-	diverted []*target // what a hedge writes to, and in place of what
-	refused  error     // the refusal of the first attempt
+	*variables
 }
+
+// A try is one attempt. It is not used again for the next one: an interceptor
+// behind the stack that abandons calls may leave one running.
+type try struct {
+	trailer metadata.MD
+	few     [2]grpc.CallOption // generated code has one, and trailer is another
+}
+
+// variables are those of the caller, and of layers outside, that attempts write
+// to.
+type variables struct {
+	targets  []target  // where header, trailer and peer are wanted, with what was there before
+	replyWas any       // a copy of what the reply pointed to; nil if that was empty
+	diverted []*target // what a hedge writes to, and in place of what
+}
+
+// none is for RPCs without variables, as nearly all are.
+var none = new(variables)
 
 // tries is what all attempts of an RPC share, those that run side by side too.
 type tries struct {
-	begun  atomic.Int32 // so far
-	record tried.Record // the endpoints that they were sent to
-	placed bool         // record is in a context
+	begun  atomic.Int32  // so far
+	record *tried.Record // the endpoints that they were sent to; nil if nobody asks
 }
 
 // carried returns ctx with t's record. It is called before attempts run side by
 // side, and by each attempt, which then finds the record there.
 func (t *tries) carried(ctx context.Context) context.Context {
 	switch {
-	case !t.placed:
-		t.placed = true
-		return t.record.Init(ctx, tried.Unary)
-	case tried.FromContext(ctx) == &t.record:
+	case t.record == nil && !tried.Expected():
+		return ctx
+	case t.record == nil:
+		ctx, t.record = tried.NewContext(ctx, tried.Unary)
+		return ctx
+	case tried.FromContext(ctx) == t.record:
 		return ctx
 	default:
 		return t.record.In(ctx)
 	}
-}
-
-// A try is one attempt. It is not used again for the next one: an interceptor
-// behind the stack that abandons calls may leave one running.
-type try struct {
-	opts    []grpc.CallOption
-	trailer metadata.MD
-	few     [4]grpc.CallOption // for opts
 }
 
 // A target is a variable that a call option writes to, and a value for it.
@@ -69,36 +77,41 @@ type target struct {
 	peerValue peer.Peer
 }
 
-func (r *repetition) init(opts []grpc.CallOption, reply any, of *tries) {
+// init makes r ready for its first attempt. added are the options of layers
+// outside.
+func (r *repetition) init(callers, added []grpc.CallOption, reply any, of *tries) {
 	r.of = of
-	r.targets = appendTargets(nil, opts)
-	r.reply, r.replyWas = reply, snapshot(reply)
+	targets, was := appendTargets(appendTargets(nil, callers), added), snapshot(reply)
+	switch {
+	case r.variables != nil:
+		r.targets, r.replyWas = targets, was
+	case targets == nil && was == nil:
+		r.variables = none
+	default:
+		r.variables = &variables{targets: targets, replyWas: was}
+	}
 }
 
-// begin returns the next attempt, with its call options.
-func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption) *try {
+// begin begins an attempt, and returns its options and where its trailer will
+// be.
+func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption, reply any) ([]grpc.CallOption, *metadata.MD) {
 	if r.attempts > 0 {
-		r.restore() // for a layer that calls again without asking
+		r.restore(reply) // for a layer that calls again without asking
 	}
-	var added []grpc.CallOption
-	if rpc.more != nil {
-		added = rpc.more.options
-	}
-	return r.next(callers, added)
+	return r.next(callers, rpc.added())
 }
 
 // next is begin for one who may want what an attempt before it left: an adopted
 // interceptor that calls its invoker again.
-func (r *repetition) next(callers, added []grpc.CallOption) *try {
+func (r *repetition) next(callers, added []grpc.CallOption) (opts []grpc.CallOption, trailer *metadata.MD) {
 	t := &r.first
 	if r.attempts > 0 {
 		t = new(try)
 	}
 	r.attempts++
-	t.opts = append(append(t.few[:0], callers...), added...)
-	t.opts = append(t.opts, grpc.Trailer(&t.trailer))
-	t.opts = t.opts[:len(t.opts):len(t.opts)]
-	return t
+	opts = append(append(t.few[:0], callers...), added...)
+	opts = append(opts, grpc.Trailer(&t.trailer))
+	return opts[:len(opts):len(opts)], &t.trailer
 }
 
 // in returns ctx as the attempt that has begun is to see it.
@@ -110,11 +123,10 @@ func (r *repetition) in(ctx context.Context) context.Context {
 	return ctx
 }
 
-// restore puts back what an attempt has left in the caller's variables and in
-// the reply.
-func (r *repetition) restore() {
+// restore puts back what an attempt has left in the variables and in the reply.
+func (r *repetition) restore(reply any) {
 	setTargets(r.targets)
-	restoreReply(r.reply, r.replyWas)
+	restoreReply(reply, r.replyWas)
 }
 
 // snapshot returns a shallow copy of the message that reply points to, so that

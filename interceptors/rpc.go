@@ -209,13 +209,18 @@ func (r *RPC) Committed() bool { return r.leaf == nil || r.leaf.committed() }
 // options returns the call options of r: a new slice of the caller's, those of
 // layers, and room for extra more.
 func (r *RPC) options(callers []grpc.CallOption, room int) []grpc.CallOption {
-	var added []grpc.CallOption
-	if r.more != nil {
-		added = r.more.options
-	}
+	added := r.added()
 	opts := make([]grpc.CallOption, 0, len(callers)+len(added)+room)
 	opts = append(opts, callers...)
 	return append(opts, added...)
+}
+
+// added returns the call options of layers.
+func (r *RPC) added() []grpc.CallOption {
+	if r.more == nil {
+		return nil
+	}
+	return r.more.options
 }
 
 func (r *RPC) wrapping() *wrapping {

@@ -14,7 +14,9 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		return s.invoke(ctx, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
+		c := s.newUnaryClient()
+		c.Method, c.Side, c.Request = method, SideClient, req
+		return c.send(ctx, reply, cc, invoker, opts)
 	}
 }
 
@@ -22,13 +24,7 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 func (s *Stack) invoke(ctx context.Context, rpc RPC, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	c := s.newUnaryClient()
 	c.RPC = rpc
-	c.leaf = c
-	c.reply, c.conn, c.invoker = reply, cc, invoker
-	var onFinish []func(error)
-	if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
-		return c.runAndTell(ctx, onFinish)
-	}
-	return c.run(ctx)
+	return c.send(ctx, reply, cc, invoker, opts)
 }
 
 // unaryClient is a unary RPC of a client, and the leaf of its stack.
@@ -58,6 +54,16 @@ func (s *Stack) newUnaryClient() *unaryClient {
 	return &c.client
 }
 
+// send sends the RPC through its stack, to invoker.
+func (c *unaryClient) send(ctx context.Context, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	c.leaf, c.reply, c.conn, c.invoker = c, reply, cc, invoker
+	var onFinish []func(error)
+	if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
+		return c.runAndTell(ctx, onFinish)
+	}
+	return c.run(ctx)
+}
+
 // run runs the stack, and puts the reply where the caller wants it.
 func (c *unaryClient) run(ctx context.Context) error {
 	got, err := c.stack.service.Call(ctx, &c.RPC)
@@ -85,7 +91,7 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 		return c.attempt(ctx, rpc)
 	}
 	opts := c.opts
-	if rpc.more != nil && len(rpc.more.options) > 0 {
+	if len(rpc.added()) > 0 {
 		opts = rpc.options(opts, 0)
 	}
 	if err := c.invoker(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...); err != nil {
@@ -96,17 +102,17 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 
 // attempt is call for an RPC that may be called again.
 func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
-	t := c.repetition.begin(rpc, c.opts)
+	opts, trailer := c.repetition.begin(rpc, c.opts, c.reply)
 	ctx = c.repetition.in(ctx)
-	if err := c.invoker(ctx, rpc.Method, rpc.Request, c.reply, c.conn, t.opts...); err != nil {
-		return nil, withPushback(err, t.trailer)
+	if err := c.invoker(ctx, rpc.Method, rpc.Request, c.reply, c.conn, opts...); err != nil {
+		return nil, withPushback(err, *trailer)
 	}
 	return c.reply, nil
 }
 
 func (c *unaryClient) newReply() any { return newMessage(c.reply) }
 
-func (c *unaryClient) repeat(*RPC, int) {
+func (c *unaryClient) repeat(rpc *RPC, _ int) {
 	switch {
 	case c.repetition != nil:
 		return
@@ -116,12 +122,12 @@ func (c *unaryClient) repeat(*RPC, int) {
 		c.stack.repeats.Store(true)
 		c.repetition = new(repetition)
 	}
-	c.repetition.init(c.opts, c.reply, &c.repetition.own)
+	c.repetition.init(c.opts, rpc.added(), c.reply, &c.repetition.own)
 }
 
 func (c *unaryClient) restore() {
 	if c.repetition != nil {
-		c.repetition.restore()
+		c.repetition.restore(c.reply)
 	}
 }
 
@@ -142,7 +148,7 @@ func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
 			return handler(ctx, req)
 		}
 		c := &unaryServer{info: info, handler: handler}
-		c.RPC = RPC{Method: info.FullMethod, Side: SideServer, Request: req, leaf: c}
+		c.Method, c.Side, c.Request, c.leaf = info.FullMethod, SideServer, req, c
 		reply, err := s.service.Call(ctx, &c.RPC)
 		if err != nil {
 			if md := pushback(err); md != nil {

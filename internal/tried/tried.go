@@ -47,6 +47,16 @@ type Record struct {
 	waiter func(err error)
 }
 
+var expected atomic.Bool
+
+// Expect says that this program has pickers that look for Records. Package
+// balance calls it in an init function: whoever sends RPCs need not make
+// Records that nobody will ask.
+func Expect() { expected.Store(true) }
+
+// Expected reports whether Expect was called.
+func Expected() bool { return expected.Load() }
+
 type key struct{}
 
 // NewContext returns a context, derived from ctx, that carries a new Record.
@@ -54,13 +64,6 @@ type key struct{}
 func NewContext(ctx context.Context, kind Kind) (context.Context, *Record) {
 	r := &Record{Context: ctx, kind: kind}
 	return r, r
-}
-
-// Init is [NewContext] for a Record that is a part of something larger, which
-// saves the allocation. r must be zero.
-func (r *Record) Init(ctx context.Context, kind Kind) context.Context {
-	r.Context, r.kind = ctx, kind
-	return r
 }
 
 // FromContext returns the innermost Record that ctx carries, or nil. It does

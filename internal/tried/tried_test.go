@@ -22,6 +22,16 @@ func TestNoRecord(t *testing.T) {
 	}
 }
 
+func TestExpect(t *testing.T) {
+	if tried.Expected() {
+		t.Error("Records are expected where no picker is")
+	}
+	tried.Expect()
+	if !tried.Expected() {
+		t.Error("Expect is forgotten")
+	}
+}
+
 func TestRecordIsTheContext(t *testing.T) {
 	type name struct{}
 	outer := context.WithValue(t.Context(), name{}, "outer")
