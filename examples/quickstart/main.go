@@ -88,7 +88,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return errors.New("interrupted")
 	}
 	report{bare, stacked, seen}.print(out)
-	return nil
+	return printSpans(ctx, out)
 }
 
 // measure starts a fleet, sends it half of the load, and returns what that saw.
@@ -103,7 +103,7 @@ func measure(ctx context.Context, o options, title string, protect func() []grpc
 		return nil, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
-	load := demo.Load{Rate: o.rate, For: o.lasts / 2, Timeout: time.Second, Messages: 5}
+	load := demo.Load{Rate: o.rate, For: o.lasts / 2, Timeout: 2 * time.Second, Messages: 5}
 	bar := newBar(title, load.For)
 	load.Tick = func(passed time.Duration) { _ = bar.Set64(passed.Milliseconds()) }
 	results := load.Run(ctx, conn)

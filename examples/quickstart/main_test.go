@@ -48,6 +48,11 @@ func TestReport(t *testing.T) {
 	if rows.number(t, "retries", 1) == 0 {
 		t.Error("no retry, though one server is flaky")
 	}
+	for _, line := range []string{"event retry", "turret.attempt=0 rpc.response.status_code=UNAVAILABLE", "turret.attempt=1 rpc.response.status_code=OK"} {
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("no %q in the span tree", line)
+		}
+	}
 	if t.Failed() {
 		t.Log("\n" + out.String())
 	}

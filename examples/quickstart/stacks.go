@@ -8,13 +8,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/examples/internal/demo"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/retry"
 )
 
-// roundRobin spreads the RPCs evenly, in both loads.
+// roundRobin is what gRPC offers who wants to use all servers.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // names are those of the three servers.
@@ -24,7 +25,7 @@ var names = []string{"steady", "slow", "flaky"}
 func fleetOf(protect func() []grpc.ServerOption) []demo.Server {
 	servers := []demo.Server{
 		{Name: "steady", Delay: 3 * time.Millisecond},
-		{Name: "slow", Delay: 150 * time.Millisecond},
+		{Name: "slow", Delay: 400 * time.Millisecond},
 		{Name: "flaky", Delay: 3 * time.Millisecond, FailShare: 0.3},
 	}
 	for i := range servers {
@@ -40,7 +41,7 @@ func serverStack() []grpc.ServerOption {
 	return interceptors.New(
 		interceptors.Recover(),
 		interceptors.ConcurrencyLimit(100, limit.Queue{}),
-		interceptors.Timeout(500*time.Millisecond),
+		interceptors.Timeout(time.Second),
 	).ServerOptions()
 }
 
@@ -52,16 +53,15 @@ func dialBare(f *demo.Fleet) (*grpc.ClientConn, error) {
 func dialStack(f *demo.Fleet, seen *events) (*grpc.ClientConn, error) {
 	stack := interceptors.New(
 		interceptors.Observe(seen.add),
-		interceptors.Timeout(900*time.Millisecond), // the whole RPC
+		interceptors.Timeout(1500*time.Millisecond), // the whole RPC
 		interceptors.Retry(retry.Config{
-			Budget:    retry.NewBudget(retry.BudgetConfig{Ratio: 0.6}),
 			Backoff:   retry.Backoff{Base: 5 * time.Millisecond},
 			Retryable: interceptors.RetryCodes(codes.Unavailable, codes.ResourceExhausted),
 		}),
-		interceptors.Named("attempt", interceptors.Timeout(60*time.Millisecond)), // each attempt
+		interceptors.Named("attempt", interceptors.Timeout(200*time.Millisecond)), // each attempt
 		interceptors.ConcurrencyLimit(200, limit.Queue{Max: 100}),
 	)
-	return f.Dial(append(stack.DialOptions(), grpc.WithDefaultServiceConfig(roundRobin))...)
+	return f.Dial(append(stack.DialOptions(), balance.WithP2C(balance.Config{}))...)
 }
 
 // events counts what happened inside the client's stack.

@@ -37,14 +37,8 @@ func (l Load) Run(ctx context.Context, conn grpc.ClientConnInterface) *Results {
 	results := newResults()
 	client := echov1.NewEchoServiceClient(conn)
 	var rpcs sync.WaitGroup
-	ticker := time.NewTicker(time.Second / time.Duration(l.Rate))
-	defer ticker.Stop()
 	start := time.Now()
-	for n := 0; ctx.Err() == nil && time.Since(start) < l.For; n++ {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-		}
+	for n := 0; l.waitFor(ctx, n, start); n++ {
 		if l.Tick != nil {
 			l.Tick(time.Since(start))
 		}
@@ -59,6 +53,23 @@ func (l Load) Run(ctx context.Context, conn grpc.ClientConnInterface) *Results {
 	}
 	rpcs.Wait()
 	return results
+}
+
+// waitFor waits until the RPC with number n is due; late ones are due at once.
+// It reports false when there are no more.
+func (l Load) waitFor(ctx context.Context, n int, start time.Time) bool {
+	due := time.Duration(n) * time.Second / time.Duration(l.Rate)
+	if due >= l.For {
+		return false
+	}
+	timer := time.NewTimer(time.Until(start.Add(due)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // do makes one RPC and returns the name of the server that answered.
