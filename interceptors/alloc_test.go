@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
@@ -58,9 +57,9 @@ func allocations(f func()) float64 {
 
 // What an RPC costs in a stack over nothing.
 func TestAllocations(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) //nolint:usetesting // its own deadline, and nothing else
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	open := context.Background() //nolint:usetesting // no deadline at all
+	open := context.Background()
 	timer := allocations(func() {
 		ctx, cancel := context.WithTimeout(open, time.Minute)
 		_ = ctx.Done()
@@ -102,7 +101,7 @@ func TestAllocations(t *testing.T) {
 			client, server := s.UnaryClient(), s.UnaryServer()
 			req, reply := new(request), new(response)
 			var invoker grpc.UnaryInvoker = succeeds
-			handler := func(context.Context, any) (any, error) { return reply, nil }
+			handler := func(ctx context.Context, _ any) (any, error) { return reply, ctx.Err() }
 			info := &grpc.UnaryServerInfo{FullMethod: "/package.Service/Method"}
 			ctx := grpc.NewContextWithServerTransportStream(tt.ctx, deaf{})
 			wantAllocations(t, tt.most, allocations(func() { _ = client(tt.ctx, "/package.Service/Method", req, reply, nil, invoker) }))
@@ -167,7 +166,7 @@ func (w *world) talk(ctx context.Context, t *testing.T, k interceptors.Kind, mes
 	t.Helper()
 	req := new(request)
 	if k == interceptors.KindServerStream {
-		req.Plan = &echov1.Plan{Responses: proto.Int32(int32(messages))}
+		req.Plan = &echov1.Plan{Responses: new(int32(messages))}
 		messages = 1
 	}
 	if k == interceptors.KindUnary {

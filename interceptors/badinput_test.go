@@ -125,8 +125,8 @@ func TestOddInput(t *testing.T) {
 		"Recover with nothing":  func() { interceptors.Recover() },
 		"limit of nobody":       func() { interceptors.ConcurrencyLimit(0, limit.Queue{Max: limit.Unbounded}) },
 		"ReplayLimit of 0":      func() { interceptors.Retry(retry.Config{}, interceptors.ReplayLimit(0)) },
-		"RetryCodes of nothing": func() { interceptors.RetryCodes()(context.Background(), nil) },                 //nolint:usetesting // it is not used
-		"RetryCodes of any":     func() { interceptors.RetryCodes(codes.OK, 99)(context.Background(), errMine) }, //nolint:usetesting // it is not used
+		"RetryCodes of nothing": func() { interceptors.RetryCodes()(context.Background(), nil) },
+		"RetryCodes of any":     func() { interceptors.RetryCodes(codes.OK, 99)(context.Background(), errMine) },
 		"one attempt": func() {
 			interceptors.Retry(retry.Config{MaxAttempts: 1, MaxDelay: -1, Backoff: retry.Backoff{Base: -1, Max: -1, Jitter: -1}})
 		},

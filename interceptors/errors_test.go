@@ -198,7 +198,7 @@ func (r *errorRow) wantStatus(err error) error {
 	}
 	switch {
 	case !isStatus || st.Code() != r.code || status.Code(err) != r.code:
-		return fmt.Errorf("ended with %v, want code %v", err, r.code)
+		return fmt.Errorf("ended with %w, want code %v", err, r.code)
 	case info.GetReason() != r.reason || info.GetDomain() != domain:
 		return fmt.Errorf("ended with ErrorInfo %v, want reason %q", info, r.reason)
 	case retry != r.retryAfter:
@@ -216,14 +216,14 @@ func (r *errorRow) wantStatus(err error) error {
 func (r *errorRow) wantCauses(err error) error {
 	for _, target := range r.is {
 		if !errors.Is(err, target) {
-			return fmt.Errorf("%v does not match %v", err, target)
+			return fmt.Errorf("%w does not match %w", err, target)
 		}
 	}
 	if got := errors.Is(err, turret.ErrNotReady); got == r.sent {
-		return fmt.Errorf("%v matches turret.ErrNotReady: %v, want %v", err, got, !r.sent)
+		return fmt.Errorf("%w matches turret.ErrNotReady: %v, want %v", err, got, !r.sent)
 	}
 	if refusal, got := errors.AsType[*turret.Refusal](err); got != r.refusal || got && refusal.Reason != r.reason {
-		return fmt.Errorf("%v has the refusal %v, want one: %v", err, refusal, r.refusal)
+		return fmt.Errorf("%w has a refusal: %v, want one: %v", err, got, r.refusal)
 	}
 	if code, st := interceptors.Code(err), interceptors.Status(err); code != r.code || st.Code() != r.code {
 		return fmt.Errorf("Code says %v and Status %v, want %v", code, st.Code(), r.code)

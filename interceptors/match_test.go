@@ -26,7 +26,7 @@ func passes(f func(layers ...interceptors.Layer) interceptors.Layer, rpc *interc
 		return nil, nil //nolint:nilnil // of a stack that nobody reads
 	})
 	end := turret.ServiceFunc(func(context.Context, *interceptors.RPC) (any, error) { return nil, nil }) //nolint:nilnil // as above
-	_, _ = f(mark)(end).Call(context.Background(), rpc)                                                  //nolint:usetesting // nothing waits
+	_, _ = f(mark)(end).Call(context.Background(), rpc)
 	return hit
 }
 
@@ -188,7 +188,7 @@ func TestBranchReadiness(t *testing.T) {
 func full() interceptors.Layer { return interceptors.ConcurrencyLimit(0, limit.Queue{}) }
 
 func TestKindAndSideNames(t *testing.T) {
-	got := fmt.Sprint(kinds, interceptors.Kind(9), interceptors.SideClient, interceptors.SideServer, interceptors.Side(9))
+	got := fmt.Sprintf("%v %v %v %v %v", kinds, interceptors.Kind(9), interceptors.SideClient, interceptors.SideServer, interceptors.Side(9))
 	if want := "[unary client_stream server_stream bidi_stream] Kind(9) client server Side(9)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -55,7 +55,7 @@ func (n *namedService) String() string { return n.name + ": " + describe(n.Servi
 // rename returns err with n's name on its refusal, unless that comes from
 // inside n's inner service.
 func (n *namedService) rename(err error) error {
-	if p, ok := err.(*passedNamed); ok && p.by == n { //nolint:errorlint // just ours, as it came
+	if p, ok := err.(*passedError); ok && p.by == n { //nolint:errorlint // just ours, as it came
 		return p.err
 	}
 	r, ok := errors.AsType[*turret.Refusal](err)
@@ -73,9 +73,9 @@ func (n *namedService) rename(err error) error {
 // passed reports whether err came from inside n's inner service. Of several
 // names around a layer, the innermost has marked it last.
 func (n *namedService) passed(err error) bool {
-	p, ok := errors.AsType[*passedNamed](err)
+	p, ok := errors.AsType[*passedError](err)
 	for ok && p.by != n {
-		p, ok = errors.AsType[*passedNamed](p.err)
+		p, ok = errors.AsType[*passedError](p.err)
 	}
 	return ok
 }
@@ -124,17 +124,17 @@ func (s *insideNamed) Call(ctx context.Context, rpc *RPC) (any, error) {
 		return reply, nil
 	}
 	if _, ok := errors.AsType[*turret.Refusal](err); ok {
-		err = &passedNamed{err, s.named}
+		err = &passedError{err, s.named}
 	}
 	return reply, err
 }
 
-// passedNamed marks an error that came from inside a named layer's inner
+// passedError marks an error that came from inside a named layer's inner
 // service.
-type passedNamed struct {
+type passedError struct {
 	err error
 	by  *namedService
 }
 
-func (e *passedNamed) Error() string { return e.err.Error() }
-func (e *passedNamed) Unwrap() error { return e.err }
+func (e *passedError) Error() string { return e.err.Error() }
+func (e *passedError) Unwrap() error { return e.err }

@@ -16,16 +16,16 @@ import (
 // milliseconds; a value that is negative or no number says not to (gRFC A6).
 const pushbackKey = "grpc-retry-pushback-ms"
 
-// pushedBack is the error of an attempt whose server said when to come back.
+// pushbackError is the error of an attempt whose server said when to come back.
 // It is a status error like the one in it.
-type pushedBack struct {
+type pushbackError struct {
 	err   error
 	after time.Duration // negative: do not come back
 }
 
-func (e *pushedBack) Error() string              { return e.err.Error() }
-func (e *pushedBack) Unwrap() error              { return e.err }
-func (e *pushedBack) GRPCStatus() *status.Status { return Status(e.err) }
+func (e *pushbackError) Error() string              { return e.err.Error() }
+func (e *pushbackError) Unwrap() error              { return e.err }
+func (e *pushbackError) GRPCStatus() *status.Status { return Status(e.err) }
 
 // withPushback hangs on err what trailer says about coming back, if it says
 // anything.
@@ -34,7 +34,7 @@ func withPushback(err error, trailer metadata.MD) error {
 	if err == nil || len(values) == 0 {
 		return err
 	}
-	return &pushedBack{err, parsePushback(values)}
+	return &pushbackError{err, parsePushback(values)}
 }
 
 // parsePushback returns the pushback that values stand for; it is negative if
@@ -57,7 +57,7 @@ const maxDuration = time.Duration(1<<63 - 1)
 // its trailer, or else the RetryInfo of its status. A negative delay says not
 // to.
 func askedDelay(err error) (delay time.Duration, said bool) {
-	if p, ok := errors.AsType[*pushedBack](err); ok {
+	if p, ok := errors.AsType[*pushbackError](err); ok {
 		return p.after, true
 	}
 	s, ok := errors.AsType[grpcStatus](err)

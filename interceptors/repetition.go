@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -111,7 +112,7 @@ func (r *repetition) next(callers, added []grpc.CallOption) (opts []grpc.CallOpt
 	r.attempts++
 	opts = append(append(t.few[:0], callers...), added...)
 	opts = append(opts, grpc.Trailer(&t.trailer))
-	return opts[:len(opts):len(opts)], &t.trailer
+	return slices.Clip(opts), &t.trailer
 }
 
 // in returns ctx as the attempt that has begun is to see it.
@@ -208,7 +209,7 @@ func takeOnFinish(opts []grpc.CallOption) (rest []grpc.CallOption, onFinish []fu
 		}
 	}
 	if onFinish == nil {
-		return opts[:len(opts):len(opts)], nil // who appends must copy
+		return slices.Clip(opts), nil // who appends must copy
 	}
 	return rest, onFinish
 }

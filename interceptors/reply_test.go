@@ -41,8 +41,16 @@ func failsOnce() grpc.UnaryInvoker {
 func TestReplyOfAnyType(t *testing.T) {
 	type uncomparable struct{ list []int }
 	replies := []any{
-		new(response), (*response)(nil), new(uncomparable), uncomparable{[]int{1}}, &[]int{1}, []int{1}, []int{}, map[string]int{"a": 1},
-		map[string]int(nil), func() {}, make(chan int), new(any), "text", 1.5, [1]func(){},
+		new(response), (*response)(nil),
+		new(uncomparable),
+		uncomparable{list: []int{1}},
+		&[]int{1},
+		[]int{1},
+		[]int{},
+		[1]func(){},
+		map[string]int{"a": 1},
+		map[string]int(nil),
+		func() {}, make(chan int), new(any), "text", 1.5,
 	}
 	again := interceptors.New(retrying(2), passing)
 	for _, s := range []*interceptors.Stack{interceptors.New(), interceptors.New(passing), again} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -143,7 +144,7 @@ func (r *RPC) WithRequest(request any) *RPC {
 // those that r has. On the server they do nothing.
 func (r *RPC) WithOptions(options ...grpc.CallOption) *RPC {
 	return r.with(func(x *extra) {
-		x.options = append(x.options[:len(x.options):len(x.options)], options...)
+		x.options = append(slices.Clip(x.options), options...)
 	})
 }
 

@@ -122,7 +122,7 @@ func isTurrets(err error) bool {
 	if _, ok := errors.AsType[*turret.Refusal](err); ok {
 		return true
 	}
-	_, ok := errors.AsType[*pushedBack](err)
+	_, ok := errors.AsType[*pushbackError](err)
 	return ok
 }
 
@@ -137,12 +137,12 @@ func (e *handledError) Error() string              { return e.err.Error() }
 func (e *handledError) GRPCStatus() *status.Status { return e.status }
 
 func (e *handledError) Is(target error) bool {
-	return target != turret.ErrNotReady && target != timeout.ErrTimeout && errors.Is(e.err, target) //nolint:errorlint // sentinels, compared by identity
+	return target != turret.ErrNotReady && target != timeout.ErrTimeout && errors.Is(e.err, target)
 }
 
 func (e *handledError) As(target any) bool {
 	switch target.(type) {
-	case **turret.Refusal, **timeout.Error, **pushedBack:
+	case **turret.Refusal, **timeout.Error, **pushbackError:
 		return false
 	default:
 		return errors.As(e.err, target)

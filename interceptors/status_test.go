@@ -22,15 +22,15 @@ import (
 
 // The odd errors of other people.
 type (
-	nilStatus  struct{ error }
-	okStatus   struct{ error }
-	manyErrors []error // cannot be compared
+	nilStatusError struct{ error }
+	okStatusError  struct{ error }
+	manyErrors     []error // cannot be compared
 )
 
-func (nilStatus) GRPCStatus() *status.Status { return nil }
-func (okStatus) GRPCStatus() *status.Status  { return status.New(codes.OK, "fine") }
-func (manyErrors) Error() string             { return "many" }
-func (e manyErrors) Unwrap() []error         { return e }
+func (nilStatusError) GRPCStatus() *status.Status { return nil }
+func (okStatusError) GRPCStatus() *status.Status  { return status.New(codes.OK, "fine") }
+func (manyErrors) Error() string                  { return "many" }
+func (e manyErrors) Unwrap() []error              { return e }
 
 // errorTree builds an error as the bytes of program say: a machine with a stack
 // of errors, whose operations make leaves and wrap or join what is there.
@@ -46,8 +46,8 @@ func errorTree(program []byte) error {
 		func(byte) error { return context.DeadlineExceeded },
 		func(byte) error { return turret.ErrNotReady },
 		func(byte) error { return timeout.ErrTimeout },
-		func(byte) error { return nilStatus{errors.New("with a nil status")} },
-		func(byte) error { return okStatus{errors.New("with the status OK")} },
+		func(byte) error { return nilStatusError{errors.New("with a nil status")} },
+		func(byte) error { return okStatusError{errors.New("with the status OK")} },
 	}
 	wraps := []func(err error) error{
 		func(err error) error { return fmt.Errorf("around: %w", err) },
@@ -63,8 +63,8 @@ func errorTree(program []byte) error {
 			return interrupted(&retry.InterruptedError{Err: context.DeadlineExceeded, Last: err})
 		},
 		func(err error) error { return (&namedService{name: "n"}).rename(err) },
-		func(err error) error { return nilStatus{err} },
-		func(err error) error { return okStatus{err} },
+		func(err error) error { return nilStatusError{err} },
+		func(err error) error { return okStatusError{err} },
 		func(err error) error { return manyErrors{err} },
 	}
 	tree := errors.New("start")
@@ -192,7 +192,7 @@ func TestStatusCacheIsBounded(t *testing.T) {
 func TestStatusCacheKeepsTextsApart(t *testing.T) {
 	var c statusCache
 	same := &turret.Refusal{Layer: "x", Reason: "R", Err: errors.New("one")}
-	if c.get(same) != c.get(same) {
+	if first := c.get(same); c.get(same) != first {
 		t.Error("the status of a refusal is made twice")
 	}
 	for _, text := range []string{"two", "three"} {
@@ -309,7 +309,7 @@ func TestClassify(t *testing.T) {
 		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{pushbackKey: {"-1"}}), turret.Overload},
 		{"RetryInfo", t.Context(), soon.Err(), turret.Overload},
 		{"RetryInfo without a delay", t.Context(), later.Err(), turret.Failure},
-		{"status OK", t.Context(), okStatus{errors.New("x")}, turret.Failure},
+		{"status OK", t.Context(), okStatusError{errors.New("x")}, turret.Failure},
 		{"plain", t.Context(), manyErrors{}, turret.Failure},
 	} {
 		if got := Classify(tt.ctx, nil, nil, tt.err); got != tt.want {
