@@ -183,8 +183,9 @@ func TestStreamTimeoutPerAttempt(t *testing.T) {
 	for _, k := range streamKinds {
 		inBubble(t, k.String(), func(t *testing.T) {
 			p := serve(t, func(n int, s grpc.ServerStream) error {
-				if n < 2 {
+				if n < 2 { // and say nothing: the client's timer need not be first
 					<-s.Context().Done()
+					return s.Context().Err()
 				}
 				return echoAll(s)
 			}, again(), interceptors.Timeout(time.Second))
