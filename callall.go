@@ -85,8 +85,7 @@ func (b *batch[Req, Res]) run(ctx context.Context, reqs iter.Seq[Req], yield fun
 	defer func() { // also after a panic or Goexit in the loop's body
 		b.leave()
 		cancel()
-		<-fed // no call begins any more
-		b.calls.Wait()
+		<-fed // and all calls are over
 	}()
 	go func() {
 		defer close(fed)
@@ -206,8 +205,8 @@ func (b *batch[Req, Res]) finish(r *reply[Res]) {
 	b.moved.Broadcast()
 }
 
-// end is called when all replies that will be have been taken in hand. Unless
-// the batch is ordered those of calls that run are not in line yet.
+// end is called when all requests that will be have been taken. It waits for
+// their calls: unless the batch is ordered, those that run are not in line yet.
 func (b *batch[Req, Res]) end() {
 	b.calls.Wait()
 	b.mu.Lock()

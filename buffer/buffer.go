@@ -126,15 +126,9 @@ func (b *Buffer[Req, Res]) call(ctx context.Context, req Req) (res Res, err erro
 
 // readyNow asks the inner service for nobody in particular. If it is not ready,
 // the caller will ask for itself in line.
-func (b *Buffer[Req, Res]) readyNow() bool {
-	err := turret.ReadyNow(b.inner)
-	if turret.Final(err) {
-		b.fail(err)
-	}
-	return err == nil
-}
+func (b *Buffer[Req, Res]) readyNow() bool { return turret.ReadyNow(b.inner) == nil }
 
-// fail closes the buffer: the inner service will never be ready again.
+// fail closes the buffer, as the inner service will never be ready again.
 func (b *Buffer[Req, Res]) fail(why error) {
 	b.line.close(closedBy(fmt.Errorf("%w: %w", ErrClosed, why)))
 }
@@ -150,29 +144,27 @@ func (b *Buffer[Req, Res]) wait(ctx context.Context, number uint64) error {
 		if err := b.line.turn(ctx, w); err != nil {
 			return err
 		}
-		err, expelled := b.ask(ctx, w)
-		switch {
-		case expelled != nil:
-			return expelled
-		case turret.Final(err):
-			b.fail(err) // which expels w too
-		case err != nil:
-			return turret.NotReady(err)
-		case b.line.pass(w):
-			return nil
+		if goes, err := b.ask(ctx, w); goes || err != nil {
+			return err
 		}
 	}
 }
 
-// ask waits until the inner service is ready, or w is expelled.
-func (b *Buffer[Req, Res]) ask(ctx context.Context, w *waiter) (err, expelled error) {
+// ask waits until the inner service is ready, and reports whether w goes to it.
+func (b *Buffer[Req, Res]) ask(ctx context.Context, w *waiter) (goes bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if expelled := b.line.asking(w, cancel); expelled != nil {
-		return nil, expelled
+	if err := b.line.asking(w, cancel); err != nil {
+		return false, err
 	}
-	err = b.inner.Ready(ctx)
-	return err, b.line.asked(w)
+	unready := b.inner.Ready(ctx)
+	if turret.Final(unready) {
+		b.fail(unready) // which expels w too
+	}
+	if goes, err = b.line.answered(w, unready == nil); err == nil && unready != nil {
+		err = turret.NotReady(unready)
+	}
+	return goes, err
 }
 
 // Stats is what a [Buffer] was doing at one instant, and has done since it was

@@ -470,6 +470,22 @@ func TestBackToItsPlace(t *testing.T) {
 	})
 }
 
+// Nobody is refused for the sake of one that has given up.
+func TestGoneWhenRefused(t *testing.T) {
+	ordered(t, func(t *testing.T) {
+		r, rival := newRivalry(t, 1)
+		rival.armed.Store(true)
+		r.fill(2)
+		r.calls[0].cancel()
+		close(rival.resume)
+		r.wantErr(0, turret.ErrNotReady)
+		rival.give()
+		r.wantWith(1)
+		r.answer(1)
+		r.wantErr(1)
+	})
+}
+
 // Who comes back to a full line takes the place of the last one there, so that
 // never more than n wait. With a line of one that is the one that asks.
 func TestBackToAFullLine(t *testing.T) {

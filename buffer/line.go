@@ -108,29 +108,25 @@ func (l *line) asking(w *waiter, cancel func()) error {
 	return w.err
 }
 
-// asked says that w asks no more. It returns an error if w was expelled.
-func (l *line) asked(w *waiter) error {
+// answered says that w asks no more, and whether the inner service is ready. If
+// it is, the first in line may go: w, which is out then, or another, which gets
+// the turn. It returns an error if w was expelled.
+func (l *line) answered(w *waiter, ready bool) (goes bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w.cancel = nil
-	return w.err
-}
-
-// pass takes w out, which has found the inner service ready, if it is the first.
-// If not, the turn goes to the one that is.
-func (l *line) pass(w *waiter) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch w.place {
-	case nil:
-		return false // expelled just now
-	case l.waiting.Front():
+	switch {
+	case w.err != nil:
+		return false, w.err
+	case !ready:
+		return false, nil
+	case w.place == l.waiting.Front():
 		l.remove(w)
-		return true
+		return true, nil
 	}
 	l.turnOf = nil
 	l.giveTurn()
-	return false
+	return false, nil
 }
 
 // leave takes w out, if it is not out already, whose context has ended or not.
@@ -193,10 +189,9 @@ func (l *line) close(end *turret.Refusal) {
 	if l.end == nil {
 		l.end = end
 	}
-	for l.waiting.Len() > 0 {
+	for l.waiting.Len() > 0 { // as long as anybody waits for a place, all are taken
 		l.expel(l.waiting.Back().Value.(*waiter), l.end)
 	}
-	l.tellRoom()
 }
 
 // ready waits until there is a place.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/ready"
@@ -144,6 +146,46 @@ func TestSpawnClose(t *testing.T) {
 			t.Errorf("Call: %v, want an error that matches ErrClosed and ErrNotReady", err)
 		}
 	})
+}
+
+// Close waits for what is slow to see that it is not wanted any more.
+func TestCloseWaits(t *testing.T) {
+	makers := map[string]func(s *slow) interface{ Close() }{
+		"Spawn": func(s *slow) interface{ Close() } { return ready.Spawn[string, string](s) },
+		"Cache": func(s *slow) interface{ Close() } {
+			c := ready.NewCache[int, *slow](nil)
+			c.Insert(1, s)
+			return c
+		},
+	}
+	for name, made := range makers {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &slow{door: &door{}}
+				c := made(s)
+				synctest.Wait()
+				began := time.Now()
+				c.Close()
+				if !s.back.Load() || time.Since(began) != time.Second {
+					t.Errorf("closed after %v, back: %t, want that it waits for 1s", time.Since(began), s.back.Load())
+				}
+			})
+		})
+	}
+}
+
+// slow needs a second to return from Ready.
+type slow struct {
+	*door
+
+	back atomic.Bool
+}
+
+func (s *slow) Ready(ctx context.Context) error {
+	err := s.door.Ready(ctx)
+	time.Sleep(time.Second)
+	s.back.Store(true)
+	return err
 }
 
 // A Call that panics or exits leaves the question as one that returns.

@@ -106,7 +106,7 @@ func (s *Service[Req, Res]) finish(a *attempt, made turret.Service[Req, Res], er
 		err = s.end
 		tell = func() { closeService(made) }
 	case err == nil:
-		s.current, s.last = &connection[Req, Res]{service: made}, nil
+		s.current = &connection[Req, Res]{service: made}
 	case forGood:
 		s.end = err
 	default:

@@ -39,7 +39,7 @@ type Service[Req, Res any] struct {
 	current  *connection[Req, Res] // nil while there is none
 	attempt  *attempt              // nil unless one is under way
 	failures int                   // in a row
-	last     error                 // why there is none; nil before the first attempt
+	last     error                 // why there was none the last time; nil before the first attempt has failed
 	next     time.Time             // no attempt before
 	end      error                 // if not nil, there will be none any more
 }

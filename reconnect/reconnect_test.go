@@ -412,6 +412,54 @@ func TestFlappingConnection(t *testing.T) {
 	})
 }
 
+// A race: one caller finds that the connection is dead, or alive, and acts on it
+// when it has been replaced long since.
+func TestLateToNotice(t *testing.T) {
+	for name, first := range map[string]error{"dead": errReset, "alive": nil} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost()
+				old := &lateConn{conn: &conn{name: "old"}, first: first, resume: make(chan struct{})}
+				s := reconnect.With[string](old, turret.ServiceFunc(h.dial), "host", steady)
+				defer s.Close()
+				var res string
+				var err error
+				go func() { res, err = s.Call(t.Context(), "hello") }()
+				synctest.Wait()
+				if err := s.Ready(t.Context()); err == nil { // begins the pause: nothing was proved
+					wantAnswer(t, s, "host#0")
+				}
+				old.wantClosed(t, 1)
+				close(old.resume)
+				synctest.Wait()
+				if res != "host#0: hello" || err != nil {
+					t.Errorf("got %q, %v, want an answer of the new connection", res, err)
+				}
+				if n := len(h.attempts()); n != 1 || old.calls.Load() != 0 {
+					t.Errorf("%d attempts, %d calls on the old connection, want 1 and 0", n, old.calls.Load())
+				}
+			})
+		})
+	}
+}
+
+// A lateConn is dead for all but the first who asks, who is told late.
+type lateConn struct {
+	*conn
+
+	asked  atomic.Int64
+	first  error
+	resume chan struct{}
+}
+
+func (c *lateConn) Ready(context.Context) error {
+	if c.asked.Add(1) > 1 {
+		return errReset
+	}
+	<-c.resume
+	return c.first
+}
+
 // Calls that are in flight on a lost connection go on, and the last one closes
 // it.
 func TestCallsOnALostConnectionGoOn(t *testing.T) {
