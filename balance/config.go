@@ -60,7 +60,7 @@ type Config struct {
 
 	// SlowStart is how long an endpoint that is new, or connected anew, has to
 	// get warm: its load counts up to ten times at first, and less as the time
-	// goes by. 0 means 3 s. Negative: none.
+	// goes by. 0 means 2 s. Negative: none.
 	SlowStart time.Duration
 
 	// Seed makes the random choices repeatable, for experiments. 0 means to
@@ -140,7 +140,7 @@ const (
 	defaultChoices   = 2
 	maxChoices       = 10
 	defaultMaxBanned = 0.5
-	defaultSlowStart = 3 * time.Second
+	defaultSlowStart = 2 * time.Second
 
 	defaultFailures   = 3
 	defaultFailureBan = 2 * time.Second

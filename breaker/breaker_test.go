@@ -14,6 +14,7 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/turrettest"
 )
 
 var exact = retry.Backoff{Base: time.Second, Max: 8 * time.Second, Jitter: -1}
@@ -30,6 +31,21 @@ func end(t *testing.T, b *breaker.Breaker, o turret.Outcome) {
 		t.Fatalf("Enter: %v", err)
 	}
 	b.Leave(ticket, o)
+}
+
+// A closed breaker has no bound; a half-open one has room for a probe.
+func TestGateContract(t *testing.T) {
+	t.Run("Closed", func(t *testing.T) {
+		turrettest.TestGate(t, func(*testing.T) (turret.Gate, int) { return breaker.New(breaker.Config{}), -1 })
+	})
+	t.Run("HalfOpen", func(t *testing.T) {
+		turrettest.TestGate(t, func(t *testing.T) (turret.Gate, int) {
+			b := breaker.New(breaker.Config{Backoff: exact})
+			b.Trip()
+			time.Sleep(time.Second)
+			return b, 1
+		})
+	})
 }
 
 func TestRefusal(t *testing.T) {

@@ -13,8 +13,10 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -175,8 +177,13 @@ func fork(c *cell) error {
 		return err
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
-	return json.Unmarshal([]byte(line), c)
+	if err := json.Unmarshal([]byte(line), c); err != nil || len(c.Measures) == 0 {
+		return fmt.Errorf("the run printed %q: %w", line, cmp.Or(err, errNothing))
+	}
+	return nil
 }
+
+var errNothing = errors.New("nothing was measured")
 
 // runCell is what a forked process does: it prints its cell and ends.
 func runCell(text string) {

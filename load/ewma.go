@@ -174,12 +174,11 @@ func (p *PeakEWMA) Load(now int64) float64 {
 // InFlight returns the number of calls in flight.
 func (p *PeakEWMA) InFlight() int64 { return p.l.flight.inFlight() }
 
-// EWMA is a [Tracker] like [PeakEWMA] with two differences: its average is a
-// mean, with a short memory, and its load is the latency times the square of
-// the calls in flight plus one. The average of a few samples is a noisy
-// estimate, and old; what is in flight is exact, and new, so it counts twice.
-// (go-zero takes the root of the latency, which compares the same.) The load's
-// unit is the nanosecond.
+// EWMA is a [Tracker] like [PeakEWMA] with two differences. Its average is a
+// mean, with a short memory: a long one, and one that jumps to the peaks, keeps
+// away from endpoints that paused for a moment, and sends their load to the
+// others. And it does not take small differences from the typical latency of
+// its Fleet for true. The load is in nanoseconds.
 //
 // Make one with [NewEWMA].
 type EWMA struct {
@@ -205,14 +204,13 @@ func (e *EWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter tim
 	e.l.done(now, t, o, retryAfter, false)
 }
 
-// Load returns latency x (calls in flight + 1)^2, in nanoseconds.
+// Load returns latency x (calls in flight + 1), in nanoseconds.
 func (e *EWMA) Load(now int64) float64 {
 	expected, pending := e.l.now(now)
 	if e.l.fleet != nil {
 		expected = withoutNoise(expected, float64(e.l.fleet.Typical()))
 	}
-	n := float64(pending + 1)
-	return expected * n * n
+	return expected * float64(pending+1)
 }
 
 // InFlight returns the number of calls in flight.

@@ -1,0 +1,269 @@
+package load_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/load"
+	"github.com/turret-go/turret/turrettest"
+)
+
+const ms = int64(time.Millisecond)
+
+func TestContract(t *testing.T) {
+	fleet := load.NewFleet()
+	fleet.Observe(0, 10*time.Millisecond)
+	trackers := map[string]func() load.Tracker{
+		"PeakEWMA":       func() load.Tracker { return load.NewPeakEWMA(load.EWMAConfig{}) },
+		"EWMA":           func() load.Tracker { return load.NewEWMA(load.EWMAConfig{}) },
+		"EWMA in fleet":  func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Fleet: fleet}) },
+		"EWMA 1µs":       func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Decay: time.Microsecond}) },
+		"EWMA unlimited": func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Decay: math.MaxInt64}) },
+		"Pending":        func() load.Tracker { return load.NewPending() },
+		"Constant":       func() load.Tracker { return load.Constant(7) },
+	}
+	for name, f := range trackers {
+		t.Run(name, func(t *testing.T) { turrettest.TestTracker(t, f) })
+	}
+}
+
+// answer is a call that takes this long and is answered at now.
+func answer(tr load.Tracker, now, took int64) {
+	tr.Done(now, tr.Start(now-took), turret.Success, 0)
+}
+
+// near reports whether two figures are the same to a promille: decay is counted
+// in steps of a 1,024th.
+func near(a, b float64) bool { return math.Abs(a-b) <= 2e-3*math.Max(math.Abs(a), math.Abs(b)) }
+
+// The values of Tower's definition, by hand.
+func TestPeakEWMA(t *testing.T) {
+	tr := load.NewPeakEWMA(load.EWMAConfig{Decay: time.Second, DefaultRTT: 10 * time.Millisecond})
+	want := func(now int64, l float64) {
+		t.Helper()
+		if got := tr.Load(now); !near(got, l*float64(ms)) {
+			t.Fatalf("at %d ms: Load = %v ms, want %v", now/ms, got/float64(ms), l)
+		}
+	}
+	e := math.Exp(-1)
+	want(0, 10)
+	answer(tr, 1000*ms, 100*ms) // a peak: taken over at once
+	want(1000*ms, 100)
+	want(2000*ms, 100*e) // decays while idle
+	answer(tr, 2000*ms, 20*ms)
+	want(2000*ms, 100*e+20*(1-e)) // below: averaged in
+	tr.Start(2000 * ms)
+	want(2000*ms, 2*(100*e+20*(1-e)))
+	want(5000*ms, 2*3000) // silent for 3 s
+}
+
+func TestEWMA(t *testing.T) {
+	tr := load.NewEWMA(load.EWMAConfig{})
+	answer(tr, 1000*ms, 10*ms)
+	answer(tr, 2000*ms, 110*ms) // a mean: a peak is averaged in
+	e := math.Exp(-1)
+	want := (10*e + 110*(1-e)) * float64(ms)
+	if got := tr.Load(2000 * ms); !near(got, want) {
+		t.Fatalf("Load = %v, want %v", got, want)
+	}
+	tr.Start(2000 * ms)
+	tr.Start(2000 * ms)
+	if got := tr.Load(2000 * ms); !near(got, 9*want) {
+		t.Fatalf("with two in flight Load = %v, want %v", got, 9*want)
+	}
+}
+
+func TestPenalty(t *testing.T) {
+	tests := []struct {
+		name       string
+		config     load.EWMAConfig
+		o          turret.Outcome
+		retryAfter time.Duration
+		want       time.Duration
+	}{
+		{"default of PeakEWMA", load.EWMAConfig{}, turret.Failure, 0, 5 * time.Second},
+		{"given", load.EWMAConfig{Penalty: time.Second}, turret.Failure, 0, time.Second},
+		{"none", load.EWMAConfig{Penalty: -1}, turret.Failure, 0, 20 * time.Millisecond},
+		{"asked for more", load.EWMAConfig{}, turret.Overload, 8 * time.Second, 8 * time.Second},
+		{"asked for less", load.EWMAConfig{}, turret.Overload, time.Second, 5 * time.Second},
+		{"asked for a year", load.EWMAConfig{}, turret.Overload, 365 * 24 * time.Hour, 5 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := load.NewPeakEWMA(tt.config)
+			tr.Done(21*ms, tr.Start(ms), tt.o, tt.retryAfter)
+			if got := tr.Load(21 * ms); !near(got, float64(tt.want)) {
+				t.Errorf("Load = %v, want %v", time.Duration(got), tt.want)
+			}
+		})
+	}
+	t.Run("of EWMA is ten typical calls", func(t *testing.T) {
+		fleet := load.NewFleet()
+		for i := range int64(1000) {
+			fleet.Observe(i*10*ms, 4*time.Millisecond)
+		}
+		tr := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+		tr.Done(ms, tr.Start(0), turret.Failure, 0)
+		if got, want := tr.Load(ms), 40*float64(ms)/1.25; !near(got, want) {
+			t.Errorf("Load = %v, want %v", got, want)
+		}
+	})
+}
+
+// A cancelled call is a lower bound: it took at least this long.
+func TestCancelledLate(t *testing.T) {
+	tr := load.NewPeakEWMA(load.EWMAConfig{})
+	answer(tr, 10*ms, 10*ms)
+	tr.Done(510*ms, tr.Start(10*ms), turret.Ignored, 0)
+	if got := tr.Load(510 * ms); !near(got, 500*float64(ms)) {
+		t.Errorf("Load = %v, want 500 ms", time.Duration(got))
+	}
+}
+
+// An answer is a sign of life; a failure is none: it may be our own deadline.
+func TestSilence(t *testing.T) {
+	tr := load.NewPeakEWMA(load.EWMAConfig{Penalty: -1})
+	first, second := tr.Start(0), tr.Start(0)
+	tr.Start(0)
+	tr.Done(500*ms, first, turret.Failure, 0)
+	if got := tr.Load(900 * ms); !near(got, 900*3*float64(ms)) {
+		t.Errorf("after a failure: Load = %v, want 3 x 900 ms", time.Duration(got))
+	}
+	tr.Done(900*ms, second, turret.Success, 0)
+	answered := tr.Load(900 * ms)
+	if got := tr.Load(1000 * ms); got > answered {
+		t.Errorf("100 ms after an answer: Load grew from %v to %v", answered, got)
+	}
+}
+
+// An endpoint that was never measured is taken for a typical one: neither
+// avoided nor flooded.
+func TestNewcomer(t *testing.T) {
+	fleet := load.NewFleet()
+	old := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+	for i := range int64(1000) {
+		answer(old, i*10*ms+2*ms, 2*ms)
+		fleet.Observe(i*10*ms+2*ms, 2*time.Millisecond)
+	}
+	now := int64(9992 * ms)
+	newcomer := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+	if n, o := newcomer.Load(now), old.Load(now); !near(n, o) {
+		t.Errorf("newcomer %v, old one %v: want the same", n, o)
+	}
+	newcomer.Start(now)
+	if n, o := newcomer.Load(now), old.Load(now); n < 3*o {
+		t.Errorf("with a call in flight the newcomer's load is %v, the old one's %v", n, o)
+	}
+}
+
+// Streams and calls are counted apart and together.
+func TestInFlight(t *testing.T) {
+	p := load.NewPending()
+	stream, call := p.StartStream(0), p.Start(0)
+	if p.Load(0) != 2 || p.InFlight() != 2 {
+		t.Fatalf("Load = %v, InFlight = %d, want 2", p.Load(0), p.InFlight())
+	}
+	p.Done(0, call, turret.Success, 0)
+	if p.InFlight() != 1 {
+		t.Fatalf("InFlight = %d, want 1", p.InFlight())
+	}
+	p.Done(0, stream, turret.Success, 0)
+	if p.InFlight() != 0 {
+		t.Fatalf("InFlight = %d, want 0", p.InFlight())
+	}
+}
+
+// What is ordinary depends on how much latencies vary.
+func TestFleet(t *testing.T) {
+	tests := []struct {
+		name              string
+		latency           func(r *rand.Rand) float64 // in ms
+		typical           float64
+		ordinary, outlier float64
+	}{
+		{"narrow", func(r *rand.Rand) float64 { return 100 + r.Float64() }, 100, 190, 210},
+		{"log-normal", func(r *rand.Rand) float64 { return 10 * math.Exp(0.5*r.NormFloat64()) }, 10, 50, 120},
+		{"wide", func(r *rand.Rand) float64 { return 10 * math.Exp(r.NormFloat64()) }, 10, 300, 1500},
+		{"two methods", func(r *rand.Rand) float64 { return []float64{2, 200}[r.IntN(2)] }, 20, 10_000, 1e7},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(3, 4))
+			f := load.NewFleet()
+			if f.Typical() != 0 || f.Outlier(time.Hour) {
+				t.Fatal("a new fleet knows something")
+			}
+			for i := range int64(2000) {
+				f.Observe(i*10*ms, time.Duration(tt.latency(random)*float64(ms)))
+			}
+			if got := float64(f.Typical()) / float64(ms); got < tt.typical/1.5 || got > tt.typical*1.5 {
+				t.Errorf("Typical = %v ms, want about %v", got, tt.typical)
+			}
+			if f.Outlier(time.Duration(tt.ordinary * float64(ms))) {
+				t.Errorf("%v ms is an outlier", tt.ordinary)
+			}
+			if !f.Outlier(time.Duration(tt.outlier * float64(ms))) {
+				t.Errorf("%v ms is no outlier", tt.outlier)
+			}
+		})
+	}
+}
+
+// A fleet keeps what it is told in order while many tell it.
+func TestFleetConcurrent(t *testing.T) {
+	f := load.NewFleet()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for i := range int64(1000) {
+				f.Observe(i*10*ms, 5*time.Millisecond)
+				f.Outlier(f.Typical())
+			}
+		})
+	}
+	all.Wait()
+	if got := f.Typical(); got < 4*time.Millisecond || got > 6*time.Millisecond {
+		t.Fatalf("Typical = %v, want 5ms", got)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, tt := range []struct {
+		config load.EWMAConfig
+		want   string
+	}{
+		{load.EWMAConfig{Decay: 1}, "EWMAConfig.Decay is 1ns, must be at least 1µs"},
+		{load.EWMAConfig{Decay: -1}, "EWMAConfig.Decay is -1ns"},
+		{load.EWMAConfig{DefaultRTT: -1}, "EWMAConfig.DefaultRTT is -1ns, must not be negative"},
+	} {
+		err := tt.config.Validate()
+		if err == nil || !strings.HasPrefix(err.Error(), "load: "+tt.want) {
+			t.Errorf("%+v: %v, want %q", tt.config, err, tt.want)
+			continue
+		}
+		func() {
+			defer func() {
+				if p, ok := recover().(error); !ok || p.Error() != err.Error() {
+					t.Errorf("panic %v, want %v", p, err)
+				}
+			}()
+			load.NewPeakEWMA(tt.config)
+		}()
+	}
+}
+
+func TestAllocations(t *testing.T) {
+	tr := load.NewEWMA(load.EWMAConfig{Fleet: load.NewFleet()})
+	now := int64(0)
+	if n := testing.AllocsPerRun(100, func() {
+		answer(tr, now, ms)
+		now += ms
+	}); n != 0 {
+		t.Errorf("a call allocates %v times", n)
+	}
+}
