@@ -55,7 +55,7 @@ func newElsewhere(t *testing.T, script string, layers ...interceptors.Layer) *el
 	r.InitialState(resolver.State{Endpoints: endpoints})
 	conn, err := grpc.NewClient("fleet:///", append(interceptors.New(layers...).DialOptions(),
 		grpc.WithResolvers(r),
-		balance.WithP2C(balance.Config{}),
+		balance.WithP2C(balance.Config{MaxBanned: -1}), // a server that hangs would be banned
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, name string) (net.Conn, error) {
 			return listeners[name].DialContext(ctx)

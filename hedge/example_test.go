@@ -49,9 +49,15 @@ type message struct {
 // A function says which requests may be sent twice, and what is sent then. Here
 // only those that write nothing.
 func ExampleLayerOf() {
-	slow := turret.ServiceFunc(func(_ context.Context, m message) (string, error) {
-		time.Sleep(5 * time.Millisecond)
-		return m.name, nil
+	slow := turret.ServiceFunc(func(ctx context.Context, m message) (string, error) {
+		answer := time.NewTimer(5 * time.Millisecond)
+		defer answer.Stop()
+		select {
+		case <-answer.C:
+			return m.name, nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	})
 	policy := hedge.NewPolicy(hedge.Config{Delay: time.Millisecond, Budget: retry.Unlimited})
 	s := hedge.LayerOf[message, string](policy, func(_ context.Context, m message, _ int) (message, bool) {

@@ -28,7 +28,7 @@ func Layer[Req, Res any](c Config) turret.Layer[Req, Res] {
 // be called concurrently.
 func LayerOf[Req, Res any](p *Policy, again func(ctx context.Context, req Req, attempt int) (Req, bool)) turret.Layer[Req, Res] {
 	if p == nil {
-		panic(errors.New("hedge: LayerOf: policy is nil"))
+		panic(errors.New("hedge: LayerOf: policy is nil, must not be"))
 	}
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
 		return &service[Req, Res]{inner, p, again}

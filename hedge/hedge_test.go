@@ -428,7 +428,7 @@ func (unready) Ready(context.Context) error { return errLost }
 
 func TestNilPolicy(t *testing.T) {
 	defer func() {
-		if got, want := fmt.Sprint(recover()), "hedge: LayerOf: policy is nil"; got != want {
+		if got, want := fmt.Sprint(recover()), "hedge: LayerOf: policy is nil, must not be"; got != want {
 			t.Errorf("panics with %q, want %q", got, want)
 		}
 	}()

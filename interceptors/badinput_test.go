@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/retry"
@@ -46,6 +47,13 @@ var badInputs = []struct {
 	retryInput("Backoff.Jitter", retry.Config{Backoff: retry.Backoff{Jitter: math.NaN()}}, "NaN"),
 	retryInput("Backoff.Jitter", retry.Config{Backoff: retry.Backoff{Jitter: 1.5}}, "1.5"),
 	{"Timeout", func() { interceptors.Timeout(0) }, nil, []string{"timeout: ", "d is 0s", "must"}},
+	hedgeInput("Delay", hedge.Config{Delay: -1}, "-1ns"),
+	hedgeInput("Quantile", hedge.Config{Quantile: 1}, "1"),
+	hedgeInput("MinSamples", hedge.Config{MinSamples: -1}, "-1"),
+	hedgeInput("Window", hedge.Config{Window: 1}, "1ns"),
+	hedgeInput("MaxHedges", hedge.Config{MaxHedges: 5}, "5"),
+	hedgeInput("MaxRise", hedge.Config{MaxRise: 0.5}, "0.5"),
+	hedgeInput("Counted", hedge.Config{Counted: true}, "true"),
 	{"Timeout, negative", func() { interceptors.Timeout(-time.Second) }, nil, []string{"timeout: ", "d is -1s", "must"}},
 	{"ConcurrencyLimit", func() { interceptors.ConcurrencyLimit(-1, limit.Queue{}) }, nil, []string{"limit: ", "is -1", "must"}},
 	queueInput("Queue.Max", limit.Queue{Max: -2}, "-2"),
@@ -69,6 +77,10 @@ type input = struct {
 
 func retryInput(field string, c retry.Config, value string) input {
 	return input{"Retry, " + field, func() { interceptors.Retry(c) }, c.Validate, []string{"retry: ", field + " is " + value, "must"}}
+}
+
+func hedgeInput(field string, c hedge.Config, value string) input {
+	return input{"Hedge, " + field, func() { interceptors.Hedge(c) }, c.Validate, []string{"hedge: ", field + " is " + value, "must"}}
 }
 
 func queueInput(field string, q limit.Queue, value string) input {

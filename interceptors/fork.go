@@ -1,9 +1,11 @@
 package interceptors
 
 import (
+	"reflect"
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // fork returns a copy of rpc for an attempt that runs beside those of c, or false
@@ -11,7 +13,7 @@ import (
 // variables of its own for what call options write. It may be called while
 // attempts run, and c must be prepared for repetition.
 func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
-	reply := newMessage(c.reply)
+	reply := c.emptyReply()
 	if reply == nil {
 		return nil, false
 	}
@@ -26,10 +28,11 @@ func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 	fork.leaf, fork.repetition = fork, r
 	r.variables = new(variables)
 	fork.Attempt += attempt
-	fork.opts = r.divert(c.opts, c.repetition.targets)
-	if rpc.more != nil && len(rpc.more.options) > 0 {
+	was := c.repetition.targets
+	fork.opts, was = r.divert(c.opts, was)
+	if len(rpc.added()) > 0 {
 		more := *rpc.more
-		more.options = r.divert(more.options, nil)
+		more.options, _ = r.divert(more.options, was)
 		fork.more = &more
 	}
 	r.init(fork.opts, fork.added(), reply, c.repetition.of)
@@ -37,10 +40,33 @@ func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 	return &fork.RPC, true
 }
 
+// learnType notes the type of c's reply, for emptyReply. A message of protobuf
+// keeps it in itself, and so it cannot be asked while an attempt writes to it.
+func (c *unaryClient) learnType() {
+	m, ok := c.reply.(proto.Message)
+	if ok && c.repetition.message == nil && m.ProtoReflect().IsValid() {
+		c.repetition.message = m.ProtoReflect().Type()
+	}
+}
+
+// emptyReply returns a new reply, or nil if there can be none beside the caller's:
+// nothing can be put into that either. It does not look into the caller's.
+func (c *unaryClient) emptyReply() any {
+	if c.repetition.message != nil {
+		return c.repetition.message.New().Interface()
+	}
+	v := reflect.ValueOf(c.reply)
+	if _, ok := c.reply.(proto.Message); ok || v.Kind() != reflect.Pointer || v.IsNil() {
+		return nil
+	}
+	return newMessage(c.reply)
+}
+
 // divert returns opts with variables of r's own in the place of those that they
-// write to. was holds the values of these before the RPC, in the same order; an
-// attempt may be writing to them now.
-func (r *repetition) divert(opts []grpc.CallOption, was []target) []grpc.CallOption {
+// write to. was begins with the values that these had before the RPC, as far as
+// they are known, in the same order; an attempt may be writing to them now. The
+// rest of it is returned.
+func (r *repetition) divert(opts []grpc.CallOption, was []target) (_ []grpc.CallOption, rest []target) {
 	opts = slices.Clone(opts)
 	for i, o := range opts {
 		t := new(target)
@@ -62,7 +88,7 @@ func (r *repetition) divert(opts []grpc.CallOption, was []target) []grpc.CallOpt
 		}
 		r.diverted = append(r.diverted, t)
 	}
-	return opts
+	return opts, was
 }
 
 // publish writes what r's attempts have left in the variables of its own to those

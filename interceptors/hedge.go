@@ -69,15 +69,16 @@ func (s *hedgeService) Call(ctx context.Context, rpc *RPC) (any, error) {
 		return s.Service.Call(ctx, rpc)
 	}
 	leaf.repeat(rpc, 0)
+	leaf.learnType()
 	r := leaf.repetition
-	r.refused = nil
 	a, err := s.hedged.Call(r.of.carried(ctx), rpc)
 	if a.of != r {
 		a.of.publish()
-		if e, refused := refusedEvent(r.refused); refused {
-			rpc.tell(ctx, &e) // another attempt has taken its place
+		if r.refused != nil {
+			rpc.tell(ctx, r.refused)
 		}
 	}
+	r.refused = nil
 	return a.reply, err
 }
 
@@ -97,12 +98,22 @@ func (s *hedgeAttempts) Call(ctx context.Context, rpc *RPC) (answer, error) {
 		rpc.tell(ctx, &Event{Kind: EventHedge, Layer: "hedge", Attempt: rpc.Attempt})
 	}
 	reply, err := s.inner.Call(ctx, rpc)
-	switch e, refused := refusedEvent(err); {
-	case !refused:
-	case first:
-		r.refused = err
-	case errors.Is(err, turret.ErrNotReady):
-		rpc.tell(ctx, &e) // the RPC does not end with it
+	if err != nil {
+		r.ended(ctx, rpc, err, first)
 	}
 	return answer{reply, r}, err
+}
+
+// ended takes note of an attempt that failed. If it was refused, and the RPC does
+// not end with that, it is told here; of the first attempt that is known when all
+// have ended.
+func (r *repetition) ended(ctx context.Context, rpc *RPC, err error, first bool) {
+	e, refused := refusedEvent(err)
+	switch {
+	case !refused:
+	case first:
+		r.refused = &e
+	case errors.Is(err, turret.ErrNotReady):
+		rpc.tell(ctx, &e)
+	}
 }

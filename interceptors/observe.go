@@ -56,8 +56,8 @@ type Event struct {
 	// Layer is the name of the layer where it happened: "limit", "retry", or
 	// the name given with [Named].
 	Layer string
-	// Reason is the reason of a refusal; of a retry or hedge, that of the
-	// refusal or else the name of the status code it follows.
+	// Reason is the reason of a refusal; of a retry, that of the refusal or else
+	// the name of the status code it follows. A hedge has none: it is late.
 	Reason string
 	// Attempt is the number of the attempt that will follow a retry, or that a
 	// hedge started: 1 for the first one after the original.
@@ -65,7 +65,7 @@ type Event struct {
 	// Delay is how long a retry waits before it is sent.
 	Delay time.Duration
 	// Err is the error of the refusal, of the attempt that is retried, of the
-	// timeout.
+	// timeout; nil of a hedge.
 	Err error
 	// Panic is the value of a panic that was caught; nil if it went on.
 	Panic any
@@ -116,8 +116,8 @@ func (r *RPC) observed(tell func(ctx context.Context, e *Event)) *RPC {
 
 // Observe returns a [Layer] that tells f what happens inside it: refusals,
 // retries with their reason and delay, hedges, timeouts, panics. It is the hook
-// for metrics and logs. f is called on the goroutine of the RPC with no lock
-// held, may be called concurrently, and should not wait. It panics if f is nil.
+// for metrics and logs. f is called on the goroutine of the RPC, or of a hedge of
+// it, with no lock held, may be called concurrently, and should not wait. It panics if f is nil.
 //
 // A refusal is told once: when it leaves the layer, or when a retry or hedge
 // inside the layer takes its place. Put Observe outside of what it is to see.

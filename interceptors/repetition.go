@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/turret-go/turret/internal/tried"
 )
@@ -25,7 +26,11 @@ type repetition struct {
 	first    try   // in place: most RPCs have no other
 	of       *tries
 	own      tries // what of points to, unless this is of a hedge
-	refused  error // the refusal of the first attempt, for Hedge
+
+	// For Hedge: the type of the reply, if it is a message, and the refusal of
+	// the first attempt, to be told if another one takes its place.
+	message protoreflect.MessageType
+	refused *Event
 
 	*variables
 }
