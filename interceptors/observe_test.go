@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,19 +37,20 @@ func (j *journal) observe(name string) interceptors.Layer {
 		if e.RPC == nil || e.RPC.Method == "" || ctx == nil || e.Err == nil {
 			j.t.Errorf("the event %+v lacks something", e)
 		}
-		line := fmt.Sprintf("%s: %v", name, e.Kind)
+		var line strings.Builder
+		fmt.Fprintf(&line, "%s: %v", name, e.Kind)
 		for _, part := range []string{e.Layer, e.Reason} {
 			if part != "" {
-				line += " " + part
+				line.WriteString(" " + part)
 			}
 		}
 		if e.Attempt > 0 {
-			line += fmt.Sprintf(" %d after %v", e.Attempt, e.Delay)
+			fmt.Fprintf(&line, " %d after %v", e.Attempt, e.Delay)
 		}
 		if e.Panic != nil {
-			line += fmt.Sprintf(" of %v", e.Panic)
+			fmt.Fprintf(&line, " of %v", e.Panic)
 		}
-		j.lines = append(j.lines, line)
+		j.lines = append(j.lines, line.String())
 	})
 }
 

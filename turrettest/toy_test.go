@@ -216,7 +216,7 @@ func (g *toy) Leave(_ turret.Ticket, o turret.Outcome) {
 		g.put()
 	case g.fault == "Leave waits" && o == turret.Unused:
 		g.mu.Unlock()
-		time.Sleep(time.Hour)
+		<-time.NewTimer(time.Hour).C
 		g.mu.Lock()
 	case g.fault == "one waiter too many is woken for each leave":
 		g.put()
