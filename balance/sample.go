@@ -20,19 +20,20 @@ func pair(random uint64, n int) (i, j int) {
 	return i, j
 }
 
-// distinct fills into with different indexes below n, every set of them with
-// the same chance (Floyd's algorithm, Communications of the ACM 30(9), 1987).
-// n is at least len(into).
+// distinct fills into with different indexes below n, every ordered choice of
+// them with the same chance: ties go to the first. n is at least len(into), and
+// that is at most maxChoices.
 func distinct(random func() uint64, n int, into []int) {
+	var ascending [maxChoices]int // those drawn so far
 	for k := range into {
-		top := n - len(into) + k
-		i := below(random(), top+1)
-		for _, earlier := range into[:k] {
-			if earlier == i {
-				i = top
-				break
-			}
+		// The i-th of the indexes that are left: step over those that are gone.
+		i, at := below(random(), n-k), 0
+		for at < k && ascending[at] <= i {
+			i++
+			at++
 		}
+		copy(ascending[at+1:k+1], ascending[at:k])
+		ascending[at] = i
 		into[k] = i
 	}
 }

@@ -50,7 +50,7 @@ func TestPair(t *testing.T) {
 func TestDistinct(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4)).Uint64
 	for _, tt := range []struct{ n, k int }{{3, 3}, {5, 3}, {100, 10}} {
-		counts := make([]int, tt.n)
+		counts, firsts := make([]int, tt.n), make([]int, tt.n)
 		into := make([]int, tt.k)
 		const draws = 50_000
 		for range draws {
@@ -63,6 +63,10 @@ func TestDistinct(t *testing.T) {
 				seen[i] = true
 				counts[i]++
 			}
+			firsts[into[0]]++
+		}
+		if x := chiSquare(firsts, func(int) float64 { return float64(draws) / float64(tt.n) }); x > 4 {
+			t.Errorf("%d of %d: the first is %.1f standard deviations from uniform", tt.k, tt.n, x)
 		}
 		if tt.k < tt.n {
 			if x := chiSquare(counts, func(int) float64 { return float64(draws*tt.k) / float64(tt.n) }); x > 4 {

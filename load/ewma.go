@@ -15,8 +15,11 @@ type EWMAConfig struct {
 	// 10 s for PeakEWMA, as in Finagle, and 1 s for EWMA; at least 1 µs. A long
 	// decay remembers a slow endpoint for longer, and a short pause too.
 	Decay time.Duration
-	// DefaultRTT is what an endpoint that was never measured is taken for,
-	// while the Fleet knows nothing. 0 means 30 ms; not negative.
+	// DefaultRTT is what an endpoint that was never measured is taken for while
+	// its first calls are in flight and the Fleet knows nothing. 0 means 30 ms;
+	// not negative. With nothing in flight such an endpoint has no load: an
+	// average falls while an endpoint is idle, so anything else would leave it
+	// behind those that were used once.
 	DefaultRTT time.Duration
 	// Penalty is the latency that a failure stands for: at least this, however
 	// fast it came, else an endpoint that fails at once would look like the
@@ -28,8 +31,8 @@ type EWMAConfig struct {
 	// took.
 	Penalty time.Duration
 	// Fleet, if not nil, knows how long calls take at all the endpoints
-	// together: an endpoint that was never measured is taken for a typical one,
-	// neither avoided nor flooded.
+	// together: an endpoint that was never measured is taken for a typical one
+	// while its first calls are in flight, neither avoided nor flooded.
 	Fleet *Fleet
 }
 
@@ -109,7 +112,7 @@ func (l *latency) done(now int64, t turret.Ticket, o turret.Outcome, retryAfter 
 func (l *latency) now(now int64) (expected float64, pending int64) {
 	pending, silence := l.flight.now(now)
 	expected, ok := l.average.load(now)
-	if !ok {
+	if !ok && pending > 0 {
 		expected = l.unmeasured()
 	}
 	return max(expected, float64(silence)), pending

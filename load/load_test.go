@@ -51,7 +51,10 @@ func TestPeakEWMA(t *testing.T) {
 		}
 	}
 	e := math.Exp(-1)
-	want(0, 10)
+	want(0, 0) // never measured: to be tried
+	first := tr.Start(0)
+	want(0, 2*10)
+	tr.Done(0, first, turret.Unused, 0)
 	answer(tr, 1000*ms, 100*ms) // a peak: taken over at once
 	want(1000*ms, 100)
 	want(2000*ms, 100*e) // decays while idle
@@ -73,8 +76,8 @@ func TestEWMA(t *testing.T) {
 	}
 	tr.Start(2000 * ms)
 	tr.Start(2000 * ms)
-	if got := tr.Load(2000 * ms); !near(got, 9*want) {
-		t.Fatalf("with two in flight Load = %v, want %v", got, 9*want)
+	if got := tr.Load(2000 * ms); !near(got, 3*want) {
+		t.Fatalf("with two in flight Load = %v, want %v", got, 3*want)
 	}
 }
 
@@ -141,8 +144,8 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// An endpoint that was never measured is taken for a typical one: neither
-// avoided nor flooded.
+// An endpoint that was never measured is tried at once, and is taken for a
+// typical one while its first calls are in flight: neither avoided nor flooded.
 func TestNewcomer(t *testing.T) {
 	fleet := load.NewFleet()
 	old := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
@@ -152,12 +155,12 @@ func TestNewcomer(t *testing.T) {
 	}
 	now := int64(9992 * ms)
 	newcomer := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
-	if n, o := newcomer.Load(now), old.Load(now); !near(n, o) {
-		t.Errorf("newcomer %v, old one %v: want the same", n, o)
+	if n, idle := newcomer.Load(now), old.Load(now+int64(time.Hour)); n > idle {
+		t.Errorf("newcomer %v, an old one that was idle for an hour %v", n, idle)
 	}
 	newcomer.Start(now)
-	if n, o := newcomer.Load(now), old.Load(now); n < 3*o {
-		t.Errorf("with a call in flight the newcomer's load is %v, the old one's %v", n, o)
+	if n, o := newcomer.Load(now), old.Load(now); !near(n, 2*o) {
+		t.Errorf("with a call in flight the newcomer's load is %v, the old one's without %v", n, o)
 	}
 }
 
