@@ -186,7 +186,7 @@ func FuzzCall(f *testing.F) {
 
 func TestCallRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
-	for range 3000 {
+	for range 1500 {
 		var parts []part
 		for i := range 1 + random.IntN(8) {
 			parts = append(parts, partOf(i, byte(random.Uint32()), byte(random.IntN(250))))

@@ -11,9 +11,9 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// A Policy decides when a call is hedged: it holds the latencies of the calls,
-// the budget, and what is told of them. [LayerOf] makes layers of it, which all
-// share it. Its methods may be called concurrently.
+// A Policy decides when a call is hedged: it holds the latencies of the calls (in
+// 43 KB), the budget, and what has been counted. [LayerOf] makes layers of it,
+// which all share it. Its methods may be called concurrently.
 type Policy struct {
 	config Config
 	fixed  bool // the delay is config.Delay, whatever the quantile
