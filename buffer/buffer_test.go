@@ -542,6 +542,71 @@ func TestServiceThatIsReadyAndRefuses(t *testing.T) {
 	}
 }
 
+// Room that Ready told of each time, and that calls of this buffer had each time:
+// that is no lie, and the caller waits on.
+func TestRoomThatOthersWereQuickerTo(t *testing.T) {
+	var b *Buffer
+	refusals := 0
+	b = buffer.New(turret.ServiceFunc(func(ctx context.Context, req int) (int, error) {
+		if req == 1 && refusals < 10 {
+			refusals++
+			_, err := b.Call(ctx, 2) // has come and gone when 1 is refused
+			return 0, turret.NotReady(err)
+		}
+		return req, nil
+	}), 1)
+	if _, err := b.Call(t.Context(), 1); err != nil || refusals != 10 {
+		t.Errorf("got %v after %d refusals, want success after 10", err, refusals)
+	}
+}
+
+// A newcomer does not overtake the line, even if the service is ready by now.
+func TestNobodyOvertakes(t *testing.T) {
+	ordered(t, func(t *testing.T) {
+		inner := &slowToSay{say: make(chan struct{})}
+		b := buffer.New[int, int](inner, 3)
+		for req := range 3 {
+			go func() { _, _ = b.Call(t.Context(), req) }()
+			synctest.Wait()
+			inner.readyNow = true
+		}
+		if len(inner.calls) > 0 {
+			t.Fatalf("calls %v, though the first one is not told that it may go", inner.calls)
+		}
+		close(inner.say)
+		synctest.Wait()
+		if want := []int{0, 1, 2}; !slices.Equal(inner.calls, want) {
+			t.Errorf("calls %v, want %v", inner.calls, want)
+		}
+	})
+}
+
+// slowToSay answers who waits for readiness later than who only asks.
+type slowToSay struct {
+	readyNow bool
+	say      chan struct{}
+	mu       sync.Mutex
+	calls    []int
+}
+
+func (s *slowToSay) Ready(ctx context.Context) error {
+	if ctx.Err() == nil {
+		<-s.say
+		return nil
+	}
+	if s.readyNow {
+		return nil
+	}
+	return turret.ErrNotReady
+}
+
+func (s *slowToSay) Call(_ context.Context, req int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, req)
+	return req, nil
+}
+
 // Readiness is asked on behalf of the caller, by one caller at a time.
 func TestAsksForTheCaller(t *testing.T) {
 	type tenant struct{}
