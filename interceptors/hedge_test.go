@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -452,6 +453,7 @@ func TestHedgeAndLimit(t *testing.T) {
 		})
 		r := w.start(t.Context(), interceptors.KindUnary, nil)
 		time.Sleep(150 * hms)
+		synctest.Wait()
 		if got := gate.Stats().Waiting; got != 2 {
 			t.Errorf("%d hedges wait, want 2", got)
 		}
@@ -527,6 +529,7 @@ func TestHedgeTellsOfARefusalThatItHides(t *testing.T) {
 		var mu sync.Mutex
 		var told []interceptors.EventKind
 		var attempts atomic.Int64
+		spans := newSpans()
 		w := newWorld(t, worldOf{
 			client: interceptors.New(
 				interceptors.Observe(func(_ context.Context, e interceptors.Event) {
@@ -669,10 +672,19 @@ func TestHedgeConcurrently(t *testing.T) {
 			}
 			return &response{Payload: []byte(stamp), Report: &echov1.Report{Server: strings.Repeat(stamp, 50)}}, nil
 		})
+		spans := newSpans()
 		w := newWorld(t, worldOf{
 			client: interceptors.New(
+				interceptors.Observe(func(_ context.Context, e interceptors.Event) { _ = fmt.Sprint(e.Kind, e.RPC.Attempt, e.RPC.Method) }),
 				interceptors.Retry(retry.Config{MaxAttempts: 2, Backoff: noDelay, Budget: always}),
-				interceptors.Hedge(c), passing, interceptors.Timeout(time.Minute),
+				spans.layer(),
+				interceptors.Named("hedge", interceptors.Hedge(c)),
+				interceptors.InContext(),
+				interceptors.FromUnaryClient(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+					return invoker(ctx, method, req, reply, cc, opts...)
+				}),
+				spans.layer(),
+				interceptors.Timeout(time.Minute),
 			),
 			server: interceptors.New(stamped),
 			tcp:    tcp,
