@@ -107,13 +107,13 @@ func TestAdoptedIsInNobodysWay(t *testing.T) {
 // causes in reach; and what goes past it outwards still has them.
 func TestAdoptedSeesStatuses(t *testing.T) {
 	wantFull := func(where string, err error) error {
-		st, ok := err.(interface{ GRPCStatus() *status.Status }) //nolint:errorlint // a status as gRPC makes it
+		st, ok := err.(interface{ GRPCStatus() *status.Status })
 		if !ok || st.GRPCStatus().Code() != codes.ResourceExhausted || len(st.GRPCStatus().Details()) != 1 {
-			return fmt.Errorf("%s: %#v is no status with an ErrorInfo", where, err)
+			return fmt.Errorf("%s: no status with an ErrorInfo: %w", where, err)
 		}
 		r, ok := errors.AsType[*turret.Refusal](err)
 		if !ok || r.Reason != turret.ReasonLimitFull || !errors.Is(err, turret.ErrNotReady) || !errors.Is(err, limit.ErrFull) {
-			return fmt.Errorf("%s: no refusal is in reach of %v", where, err)
+			return fmt.Errorf("%s: no refusal is in reach of: %w", where, err)
 		}
 		return nil
 	}

@@ -145,7 +145,7 @@ func (a *adoptedStream) ctxDone() {
 
 // idle reports whether no method runs and no stream inside is open, and if so
 // the error with which a stream ends that is not continued.
-func (a *adoptedStream) idle() (err error, idle bool) { //nolint:revive // err is no failure of idle
+func (a *adoptedStream) idle() (err error, idle bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.running > 0 || a.alive > 0 {

@@ -11,10 +11,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/tried"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
@@ -252,6 +254,146 @@ func TestAdoptedStreamLeavesNothingOpen(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A Retry outside gives the caller's variables what the attempt that counted has
+// left, and not while gRPC still writes for another.
+func TestAdoptedStreamMadeUpWithVariables(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			streams := 0
+			ends := streamOf(func(s grpc.ClientStream) grpc.ClientStream {
+				if streams++; streams == 1 {
+					return madeUp{s, status.Error(codes.Unavailable, "made up")}
+				}
+				return s
+			})
+			w := newWorld(t, worldOf{client: interceptors.New(retrying(2), ends)})
+			var header, trailer metadata.MD
+			plan := &echov1.Plan{
+				Headers:  []*echov1.MetadataEntry{{Key: "h", Values: []string{"1"}}},
+				Trailers: []*echov1.MetadataEntry{{Key: "t", Values: []string{"1"}}},
+			}
+			r := w.do(t.Context(), k, plan, grpc.Header(&header), grpc.Trailer(&trailer))
+			if err := errors.Join(r.wants(codes.OK, ""), w.settle()); err != nil {
+				t.Error(err)
+			}
+			if len(header.Get("h")) != 1 || len(trailer.Get("t")) != 1 || streams != 2 {
+				t.Errorf("header %v, trailer %v, %d streams", header, trailer, streams)
+			}
+		})
+	}
+}
+
+// A stream whose context ends while its caller asks for the header, and who then
+// forgets it, is over.
+func TestAdoptedStreamCancelledInHeader(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			in := newRoom()
+			in.inner = streamOf(inAnother)
+			w := newWorld(t, worldOf{client: in.stack()})
+			ctx, cancel := context.WithCancel(holding(t.Context()))
+			defer cancel()
+			s, err := w.open(ctx, k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-w.server.held
+			go func() { _, _ = s.Header() }()
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+			if err := errors.Join(in.wants(turret.Ignored), w.settle()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An interceptor that still wants to open a stream when the RPC is over for the
+// layers outside cannot.
+func TestAdoptedStreamOpensNothingAfterItsEnd(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			s := &tooLate{over: make(chan struct{})}
+			in := newRoom()
+			in.inner = interceptors.FromStreamClient(
+				func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (_ grpc.ClientStream, err error) {
+					s.open = func() (grpc.ClientStream, error) {
+						return streamer(context.WithoutCancel(ctx), desc, cc, method, opts...)
+					}
+					s.ClientStream, err = s.open()
+					return s, err
+				})
+			w := newWorld(t, worldOf{client: in.stack()})
+			stream, err := w.open(t.Context(), k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			received := make(chan error)
+			go func() { received <- stream.RecvMsg(new(response)) }()
+			synctest.Wait()
+			if err := stream.SendMsg(new(request)); status.Code(err) != codes.Aborted {
+				t.Errorf("SendMsg: %v, want what the interceptor made up", err)
+			}
+			synctest.Wait()
+			if err := in.wants(turret.Success); err != nil {
+				t.Error(err)
+			}
+			close(s.over)
+			if err := <-received; status.Code(err) != codes.Aborted {
+				t.Errorf("RecvMsg: %v", err)
+			}
+			if status.Code(s.late) != codes.Canceled {
+				t.Errorf("the interceptor opened a stream after the end: %v", s.late)
+			}
+			if err := w.settle(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// tooLate ends with SendMsg, and opens another stream in RecvMsg.
+type tooLate struct {
+	grpc.ClientStream
+
+	open func() (grpc.ClientStream, error)
+	over chan struct{}
+	late error
+}
+
+func (s *tooLate) SendMsg(any) error { return status.Error(codes.Aborted, "given up") }
+
+func (s *tooLate) RecvMsg(any) error {
+	<-s.over
+	_, s.late = s.open()
+	return s.late
+}
+
+// All attempts of a stream have one record of the endpoints that were tried, also
+// those that an adopted interceptor makes.
+func TestAdoptedKeepsTheRecord(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			var records []*tried.Record
+			note := around(func(ctx context.Context, next func(context.Context) error) error {
+				records = append(records, tried.FromContext(ctx))
+				return next(ctx)
+			})
+			w := newWorld(t, worldOf{
+				client:       interceptors.New(retrying(2), around(nothing).adopted(), interceptors.Timeout(time.Hour)),
+				behindClient: []grpc.DialOption{grpc.WithChainStreamInterceptor(note.streamClient)},
+			})
+			if err := w.do(t.Context(), k, failing(1)).wants(codes.OK, ""); err != nil {
+				t.Fatal(err)
+			}
+			if len(records) != 2 || records[0] == nil || records[0] != records[1] {
+				t.Errorf("%d attempts had the records %p", len(records), records)
+			}
+		})
 	}
 }
 
