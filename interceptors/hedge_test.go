@@ -529,7 +529,6 @@ func TestHedgeTellsOfARefusalThatItHides(t *testing.T) {
 		var mu sync.Mutex
 		var told []interceptors.EventKind
 		var attempts atomic.Int64
-		spans := newSpans()
 		w := newWorld(t, worldOf{
 			client: interceptors.New(
 				interceptors.Observe(func(_ context.Context, e interceptors.Event) {
