@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -433,6 +435,44 @@ func TestNilPolicy(t *testing.T) {
 		}
 	}()
 	hedge.LayerOf[string, string](nil, nil)
+}
+
+// While no hedge is due, a call runs on the goroutine of its caller alone.
+func TestNoGoroutineBeforeTheDelay(t *testing.T) {
+	var during int
+	s := layer(hedge.Config{Delay: time.Hour}, turret.ServiceFunc(func(context.Context, string) (string, error) {
+		during = runtime.NumGoroutine()
+		return "", nil
+	}))
+	before := runtime.NumGoroutine()
+	_, _ = s.Call(t.Context(), "a")
+	if during != before {
+		t.Errorf("%d goroutines before the call, %d in it", before, during)
+	}
+}
+
+// The longest delays and latencies there are.
+func TestHugeValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := steady()
+		c.Delay = math.MaxInt64
+		if o := call(t.Context(), layer(c, plays(part{takes: time.Hour}))); o != (outcome{res: "A"}) {
+			t.Errorf("ended with %+v", o)
+		}
+		c.Delay, c.MinSamples, c.Quantile = 0, 1, 0.5
+		p := hedge.NewPolicy(c)
+		s := hedge.LayerOf[string, string](p, nil)(plays(part{takes: 100 * 365 * 24 * time.Hour}))
+		_, _ = s.Call(t.Context(), "a")
+		// The longest latency that is told apart.
+		if got, want := p.Stats().Delay, (1<<32)*time.Microsecond; got != want {
+			t.Errorf("delay %v, want %v", got, want)
+		}
+		c = steady()
+		inner := plays(part{takes: time.Hour}, part{err: &turret.Refusal{RetryAfter: math.MaxInt64}})
+		if o := call(t.Context(), layer(c, inner)); o != (outcome{res: "A"}) || len(inner.starts) > 3 {
+			t.Errorf("ended with %+v, attempts at %v", o, inner.starts)
+		}
+	})
 }
 
 // A call that is not hedged costs what its context and its timer do, and one

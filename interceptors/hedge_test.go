@@ -721,8 +721,8 @@ func TestHedgeConcurrently(t *testing.T) {
 			t.Error("no hedge has won")
 		}
 	}
-	inBubble(t, "in memory", func(t *testing.T) { run(t, false, 100) })
-	t.Run("TCP", func(t *testing.T) { run(t, true, 50) })
+	inBubble(t, "in memory", func(t *testing.T) { run(t, false, 60) })
+	t.Run("TCP", func(t *testing.T) { run(t, true, 30) })
 }
 
 // A hedge that never fires costs its context and its timer.
