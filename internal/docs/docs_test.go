@@ -1,0 +1,153 @@
+// Package docs tests the documents of the repository: what they show as Go
+// compiles, and what they point to exists.
+package docs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// top is the directory of the repository.
+const top = "../.."
+
+// documents returns the Markdown files of the repository.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*.md", "doc/*.md", "doc/decisions/*.md"} {
+		found, err := filepath.Glob(filepath.Join(top, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 5 {
+		t.Fatalf("found only %v", files)
+	}
+	return files
+}
+
+// A block is a fenced block of Go in a document.
+type block struct {
+	line int
+	text string
+}
+
+var fence = regexp.MustCompile("(?ms)^```go\n(.*?)^```")
+
+func goBlocks(text string) []block {
+	var blocks []block
+	for _, at := range fence.FindAllStringSubmatchIndex(text, -1) {
+		blocks = append(blocks, block{1 + strings.Count(text[:at[2]], "\n"), text[at[2]:at[3]]})
+	}
+	return blocks
+}
+
+// TestGoCompiles vets every block that is a whole file, and looks every other
+// one up in the example programs, which are compiled and tested.
+func TestGoCompiles(t *testing.T) {
+	examples := exampleCode(t)
+	for _, file := range documents(t) {
+		for _, b := range goBlocks(read(t, file)) {
+			t.Run(fmt.Sprintf("%s:%d", filepath.Base(file), b.line), func(t *testing.T) {
+				t.Parallel()
+				if !strings.Contains(b.text, "package ") {
+					if !strings.Contains(examples, normal(b.text)) {
+						t.Errorf("not a whole file, and in no example program:\n%s", b.text)
+					}
+					return
+				}
+				vet(t, b.text)
+			})
+		}
+	}
+}
+
+// vet compiles code as a file of the examples' module, which imports all that
+// the documents do.
+func vet(t *testing.T, code string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(name, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "vet", name)
+	cmd.Dir = filepath.Join(top, "examples")
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("go vet: %v\n%s", err, out)
+	}
+}
+
+// exampleCode returns the code of all example programs.
+func exampleCode(t *testing.T) string {
+	t.Helper()
+	var code strings.Builder
+	files, err := filepath.Glob(filepath.Join(top, "examples", "*", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		code.WriteString(normal(read(t, file)))
+	}
+	return code.String()
+}
+
+// normal returns code without what indentation and blank lines make different.
+func normal(code string) string {
+	var b strings.Builder
+	for line := range strings.Lines(code) {
+		if line = strings.TrimSpace(line); line != "" {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
+}
+
+var (
+	anyFence = regexp.MustCompile("(?ms)^```.*?^```")
+	link     = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+)
+
+// TestLinks looks for every file that a document points to.
+func TestLinks(t *testing.T) {
+	for _, file := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(anyFence.ReplaceAllString(read(t, file), ""), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s points to %s: %v", file, m[1], err)
+			}
+		}
+	}
+}
+
+// TestBadCodeIsNoticed makes sure that the tests above can fail.
+func TestBadCodeIsNoticed(t *testing.T) {
+	blocks := goBlocks("text\n```go\npackage main\n```\nmore\n```text\nno\n```\n")
+	if len(blocks) != 1 || blocks[0] != (block{3, "package main\n"}) {
+		t.Errorf("found %v", blocks)
+	}
+	name := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(name, []byte("package main\n\nfunc main() { undefined() }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "vet", name)
+	cmd.Dir = filepath.Join(top, "examples")
+	if err := cmd.Run(); err == nil {
+		t.Error("go vet accepts a call of a function that does not exist")
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
