@@ -8,6 +8,7 @@ import (
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -57,8 +58,8 @@ func (c *call) receive(req request) error {
 	if plan == nil {
 		return nil
 	}
-	if err := validate(plan); err != nil {
-		return err
+	if err := plan.Validate(); err != nil {
+		return status.Errorf(codes.InvalidArgument, "echo: %v", err)
 	}
 	c.plan = plan
 	return c.sendMetadata()

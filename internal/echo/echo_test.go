@@ -471,7 +471,7 @@ func TestInvalidPlans(t *testing.T) {
 		{&echov1.Plan{Delay: &durationpb.Duration{Nanos: 2_000_000_000}}, "delay"},
 		{&echov1.Plan{Responses: new(int32(-1))}, "responses is -1"},
 		{&echov1.Plan{PayloadSize: -1}, "payload_size is -1"},
-		{&echov1.Plan{PayloadSize: maxPayload + 1}, "payload_size is 67108865"},
+		{&echov1.Plan{PayloadSize: echov1.MaxPayload + 1}, "payload_size is 67108865"},
 		{&echov1.Plan{Failure: &echov1.Failure{}}, "failure.code is 0"},
 		{&echov1.Plan{Failure: &echov1.Failure{Code: -1}}, "failure.code is -1"},
 		{&echov1.Plan{Failure: &echov1.Failure{Code: 14, After: -1}}, "failure.after is -1"},
