@@ -137,6 +137,24 @@ func TestOptionsAreNotAppendedInPlace(t *testing.T) {
 	}
 }
 
+// The options that an interceptor behind the stack gets have no room behind
+// them: if it appends to them, it gets a slice of its own.
+func TestOptionsHaveNoRoom(t *testing.T) {
+	opts := make([]grpc.CallOption, 1, 8)
+	opts[0] = grpc.WaitForReady(true)
+	for _, layer := range []interceptors.Layer{passing, retrying(2)} {
+		err := invoke(t.Context(), interceptors.New(layer), nil, func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, got ...grpc.CallOption) error {
+			if cap(got) != len(got) {
+				t.Errorf("%d options with room for %d", len(got), cap(got))
+			}
+			return nil
+		}, opts...)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // An interceptor behind the stack that leaves a call running, as some that hedge
 // do, never sees its options change.
 func TestAbandonedAttempt(t *testing.T) {

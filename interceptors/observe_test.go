@@ -204,6 +204,7 @@ func TestNames(t *testing.T) {
 		{"wrapped by its own", []interceptors.Layer{named("x", of(wrapping, full()))}, "x", []string{"refused x LIMIT_FULL"}},
 		{"wrapped by another", []interceptors.Layer{named("x", wrapping), full()}, "limit", []string{"refused limit LIMIT_FULL"}},
 		{"wrapped by another with two names", []interceptors.Layer{named("x", named("y", wrapping)), full()}, "limit", []string{"refused limit LIMIT_FULL"}},
+		{"wrapped by another name inside", []interceptors.Layer{named("x", of(named("y", wrapping), full()))}, "x", []string{"refused x LIMIT_FULL"}},
 		{"Retry", []interceptors.Layer{named("x", retries()), full()}, "limit", []string{
 			"refused limit LIMIT_FULL", "retry x LIMIT_FULL 1 after 10ms", "refused limit LIMIT_FULL",
 		}},

@@ -228,6 +228,39 @@ func TestRetryKeepsMetadata(t *testing.T) {
 	})
 }
 
+// What the caller itself says of previous attempts, as one that passes on the
+// metadata it received may, is put right.
+func TestRetryCorrectsPreviousAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		came := newArrivals()
+		w := newWorld(t, worldOf{client: interceptors.New(retrying(3)), server: interceptors.New(came.layer())})
+		w.do(metadata.AppendToOutgoingContext(t.Context(), previousKey, "7"), interceptors.KindUnary, failsWith(codes.Unavailable))
+		if want := []string{"7", "1", "2"}; !slices.Equal(came.previous, want) {
+			t.Errorf("the server was told %q, want %q", came.previous, want)
+		}
+	})
+}
+
+// A RetryAfter of one's own is asked first, and then the server's word.
+func TestRetryAfterOfOnesOwn(t *testing.T) {
+	for said, want := range map[bool]time.Duration{true: time.Second, false: 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			came := newArrivals()
+			w := newWorld(t, worldOf{
+				client: interceptors.New(interceptors.Retry(retry.Config{
+					MaxAttempts: 2, Budget: always,
+					RetryAfter: func(context.Context, error) (time.Duration, bool) { return time.Second, said },
+				})),
+				server: interceptors.New(came.layer()),
+			})
+			w.do(t.Context(), interceptors.KindUnary, failsWith(codes.Unavailable, pushback("3000")))
+			if len(came.at) != 2 || came.at[1] < want || came.at[1] > want+want/10 {
+				t.Errorf("attempts at %v, want the second one after %v", came.at, want)
+			}
+		})
+	}
+}
+
 // RPC.Attempt counts on.
 func TestRetryCountsAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -415,6 +448,28 @@ func TestRetryDestinations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The same for variables of layers outside Retry, which add options.
+func TestRetryDestinationsOfLayers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trailer := metadata.Pairs("old", "value")
+		w := newWorld(t, worldOf{
+			client: interceptors.New(
+				turret.Wrap(func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {
+					return inner.Call(ctx, rpc.WithOptions(grpc.Trailer(&trailer)))
+				}),
+				retrying(2), interceptors.Admit(newLetting(1)),
+			),
+			server: interceptors.New(turret.Wrap(setting)),
+		})
+		if err := w.do(t.Context(), interceptors.KindUnary, failsWith(codes.Unavailable)).wants(codes.ResourceExhausted, "ENOUGH"); err != nil {
+			t.Error(err)
+		}
+		if trailer.Get("old") == nil || trailer.Get("trailer") != nil {
+			t.Errorf("the attempt that was refused has the trailer %v", trailer)
+		}
+	})
 }
 
 type addr string

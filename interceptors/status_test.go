@@ -285,6 +285,8 @@ func TestClassify(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
+	expired, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
 	unavailable := status.Error(codes.Unavailable, "")
 	later, err := status.New(codes.Unavailable, "").WithDetails(&errdetails.RetryInfo{})
 	if err != nil {
@@ -303,9 +305,11 @@ func TestClassify(t *testing.T) {
 		{"gave up in line", cancelled, turret.NotReady(context.Canceled), turret.Unused},
 		{"our caller cancelled", cancelled, status.Error(codes.Canceled, ""), turret.Ignored},
 		{"our caller cancelled, plain", cancelled, context.Canceled, turret.Ignored},
+		{"cancelled by another, in spite of our deadline", expired, status.Error(codes.Canceled, ""), turret.Failure},
 		{"our caller cancelled, an answer came", cancelled, unavailable, turret.Failure},
 		{"deadline", t.Context(), context.DeadlineExceeded, turret.Failure},
 		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{pushbackKey: {"1"}}), turret.Overload},
+		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{pushbackKey: {"1"}})), turret.Failure},
 		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{pushbackKey: {"-1"}}), turret.Overload},
 		{"RetryInfo", t.Context(), soon.Err(), turret.Overload},
 		{"RetryInfo without a delay", t.Context(), later.Err(), turret.Failure},
