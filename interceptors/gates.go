@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/limit"
 )
 
@@ -35,3 +36,13 @@ func ConcurrencyLimit(maximum int, q limit.Queue) Layer {
 func RateLimit(r limit.Rate, q limit.Queue) Layer {
 	return Admit(limit.NewTokenBucket(r, q))
 }
+
+// Breaker returns a [Layer] that stops sending RPCs to what keeps failing, and
+// tries one now and then. It is Admit(breaker.New(c)), and panics as that does:
+// with the error of c.Validate. What counts as a failure, [Classify] says. A
+// stream is heard of when it is over.
+//
+// It refuses with UNAVAILABLE and reason CIRCUIT_OPEN, and with the delay after
+// which it will try again. Towards several endpoints the balancing policy
+// turret.P2C has a breaker for each; this one is for all of what is inside it.
+func Breaker(c breaker.Config) Layer { return Admit(breaker.New(c)) }

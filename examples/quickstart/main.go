@@ -106,7 +106,8 @@ func measure(ctx context.Context, o options, title string, protect func() []grpc
 	load := demo.Load{Rate: o.rate, For: o.lasts / 2, Timeout: 2 * time.Second, Messages: 5}
 	bar := newBar(title, load.For)
 	load.Tick = func(passed time.Duration) { _ = bar.Set64(passed.Milliseconds()) }
-	results := load.Run(ctx, conn)
+	results := demo.NewResults()
+	load.Run(ctx, conn, results)
 	return results, bar.Finish()
 }
 

@@ -5,8 +5,10 @@ package demo
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,18 +37,39 @@ type Server struct {
 type Fleet struct {
 	servers   []*grpc.Server
 	addresses []resolver.Address
+	behaviors map[string]*behavior
+}
+
+// behavior is how a server behaves at the moment.
+type behavior struct {
+	name      string
+	delay     atomic.Int64
+	failShare atomic.Uint64 // its bits
+}
+
+func (b *behavior) set(delay time.Duration, failShare float64) {
+	b.delay.Store(int64(delay))
+	b.failShare.Store(math.Float64bits(failShare))
+}
+
+// Change makes the server of that name behave differently from now on.
+func (f *Fleet) Change(name string, delay time.Duration, failShare float64) {
+	f.behaviors[name].set(delay, failShare)
 }
 
 // StartFleet starts the servers. They run until Stop.
 func StartFleet(ctx context.Context, servers ...Server) (*Fleet, error) {
-	f := &Fleet{}
+	f := &Fleet{behaviors: map[string]*behavior{}}
 	for _, s := range servers {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			f.Stop()
 			return nil, fmt.Errorf("listen for server %s: %w", s.Name, err)
 		}
-		server := grpc.NewServer(append(s.Options, s.behave()...)...)
+		b := &behavior{name: s.Name}
+		b.set(s.Delay, s.FailShare)
+		f.behaviors[s.Name] = b
+		server := grpc.NewServer(append(s.Options, b.options()...)...)
 		echov1.RegisterEchoServiceServer(server, echo.New(s.Name))
 		go func() { _ = server.Serve(listener) }() // returns nil after Stop
 		f.servers = append(f.servers, server)
@@ -73,18 +96,18 @@ func (f *Fleet) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	}, options...)...)
 }
 
-// behave are the interceptors, innermost on the server, that make it slow or
+// options are the interceptors, innermost on the server, that make it slow or
 // flaky.
-func (s Server) behave() []grpc.ServerOption {
+func (b *behavior) options() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			if err := s.misbehave(ctx); err != nil {
+			if err := b.misbehave(ctx); err != nil {
 				return nil, err
 			}
 			return handler(ctx, req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			if err := s.misbehave(stream.Context()); err != nil {
+			if err := b.misbehave(stream.Context()); err != nil {
 				return err
 			}
 			return handler(srv, stream)
@@ -92,11 +115,11 @@ func (s Server) behave() []grpc.ServerOption {
 	}
 }
 
-func (s Server) misbehave(ctx context.Context) error {
-	if rand.Float64() < s.FailShare {
-		return status.Errorf(codes.Unavailable, "server %s is flaky", s.Name)
+func (b *behavior) misbehave(ctx context.Context) error {
+	if rand.Float64() < math.Float64frombits(b.failShare.Load()) {
+		return status.Errorf(codes.Unavailable, "server %s is flaky", b.name)
 	}
-	timer := time.NewTimer(s.Delay)
+	timer := time.NewTimer(time.Duration(b.delay.Load()))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -31,10 +31,9 @@ type Load struct {
 	Tick func(passed time.Duration)
 }
 
-// Run sends the load to conn and returns what it saw, once all RPCs have ended.
-// It stops early when ctx is done.
-func (l Load) Run(ctx context.Context, conn grpc.ClientConnInterface) *Results {
-	results := newResults()
+// Run sends the load to conn and returns once all RPCs have ended. results has
+// what was seen so far, all along. It stops early when ctx is done.
+func (l Load) Run(ctx context.Context, conn grpc.ClientConnInterface, results *Results) {
 	client := echov1.NewEchoServiceClient(conn)
 	var rpcs sync.WaitGroup
 	start := time.Now()
@@ -52,7 +51,6 @@ func (l Load) Run(ctx context.Context, conn grpc.ClientConnInterface) *Results {
 		})
 	}
 	rpcs.Wait()
-	return results
 }
 
 // waitFor waits until the RPC with number n is due; late ones are due at once.

@@ -20,7 +20,8 @@ type Results struct {
 	failed  map[codes.Code]int
 }
 
-func newResults() *Results {
+// NewResults returns results that have seen nothing yet.
+func NewResults() *Results {
 	return &Results{latency: map[string]*hdrhistogram.Histogram{}, answers: map[string]int{}, failed: map[codes.Code]int{}}
 }
 
@@ -72,6 +73,17 @@ func (r *Results) Quantile(kind string, q float64) time.Duration {
 		return 0
 	}
 	return time.Duration(h.ValueAtQuantile(100*q)) * time.Microsecond
+}
+
+// QuantileOfAll is Quantile over RPCs of all kinds.
+func (r *Results) QuantileOfAll(q float64) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := hdrhistogram.New(1, slowest, 3)
+	for _, h := range r.latency {
+		all.Merge(h)
+	}
+	return time.Duration(all.ValueAtQuantile(100*q)) * time.Microsecond
 }
 
 // Share returns which share of the answers came from the server.
