@@ -1,2 +1,52 @@
 // Package balance chooses endpoints: the best one, not the next one.
+//
+// Importing it registers the gRPC policy turret.P2C ([Name]). A channel uses it
+// by its service config, or by
+//
+//	grpc.NewClient(target, balance.WithP2C(balance.Config{}), ...)
+//
+// # How an endpoint is chosen
+//
+// Two different endpoints are drawn at random, and the call goes to the one
+// with less load (the power of two choices: Mitzenmacher, 1996). Drawing is what
+// keeps many clients from running to the same endpoint at once; comparing is
+// what makes the longest line short.
+//
+//  1. The load is the mean latency of the last second times the calls in flight
+//     plus one ([load.EWMA]). Latency differences of less than a quarter are
+//     taken for chance.
+//  2. An endpoint that fails three times in a row, or half of the time, is
+//     banned for two seconds. Then one call tries it out. While the tries fail
+//     the ban doubles, up to a minute.
+//  3. An endpoint with three calls in a row that take far longer than calls to
+//     this fleet do is banned in the same way, but for a quarter of a second at
+//     first: that is long enough for a pause, and doubling soon makes it long
+//     enough for an endpoint that is sick.
+//
+// At most half of the endpoints are banned at a time. Each of these figures is a
+// field of [Config].
+//
+// # What is known of an endpoint
+//
+// It outlives pickers, lost connections and resolver updates. It ends when the
+// resolver no longer names the endpoint, when the policy's configuration
+// changes, and when the channel becomes idle, by default after 30 minutes
+// without calls: gRPC then closes the policy.
+//
+// Application errors and what callers cancel say nothing against an endpoint.
+// Streams count as calls in flight; how long they live counts for nothing. Which
+// methods are streams is known from the generated code that is linked in, and
+// from the interceptors of this module.
+//
+// An attempt of an RPC that is retried or hedged by the interceptors of this
+// module avoids the endpoints that the RPC has tried, and never tries out a
+// banned one.
+//
+// # When there is nobody
+//
+// The picker never queues: gRPC would wake every waiting call at every change. A
+// call that finds no room at the endpoints that were looked at ends with
+// RESOURCE_EXHAUSTED ([ErrFull]); gRPC's own retry and wait-for-ready do not
+// apply to such an end. Where the resolver names no endpoint, a call ends with
+// UNAVAILABLE, and one that waits for readiness waits.
 package balance

@@ -47,6 +47,9 @@ type cell struct {
 
 func (c cell) key() string { return fmt.Sprint(c.Experiment, "|", c.Policy, "|", c.Seed) }
 
+// resultMark precedes the cell in what its process prints.
+const resultMark = "RESULT "
+
 // cellVariable tells a process to be the run of one cell.
 const cellVariable = "TURRET_EXPERIMENT"
 
@@ -176,7 +179,9 @@ func fork(c *cell) error {
 	if err != nil {
 		return err
 	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	// Peers print what they like around it.
+	_, line, _ := strings.Cut(string(out), resultMark)
+	line, _, _ = strings.Cut(line, "\n")
 	if err := json.Unmarshal([]byte(line), c); err != nil || len(c.Measures) == 0 {
 		return fmt.Errorf("the run printed %q: %w", line, cmp.Or(err, errNothing))
 	}
@@ -194,7 +199,7 @@ func runCell(text string) {
 	sim.Host(func(t *testing.T) {
 		c.Measures = measure(t, c)
 		line, _ := json.Marshal(c)
-		fmt.Println(string(line))
+		fmt.Printf("\n%s%s\n", resultMark, line)
 	})
 }
 

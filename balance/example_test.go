@@ -1,0 +1,39 @@
+package balance_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/turret-go/turret/balance"
+)
+
+// The zero Config is the default.
+func ExampleWithP2C() {
+	conn, err := grpc.NewClient("dns:///backend.example.com:443",
+		balance.WithP2C(balance.Config{}),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer conn.Close()
+	fmt.Println(conn.Target())
+	// Output: dns:///backend.example.com:443
+}
+
+// The policy's entry in a service config that says other things too.
+func ExampleServiceConfig() {
+	fmt.Println(balance.ServiceConfig(balance.Config{Limit: 100, SlowStart: 30 * time.Second}))
+	// Output: {"turret.P2C":{"limit":100,"slowStart":"30s"}}
+}
+
+// A misspelt name is an error, not a setting that does nothing.
+func ExampleConfig_unknownName() {
+	var c balance.Config
+	fmt.Println(json.Unmarshal([]byte(`{"limits": 100}`), &c))
+	// Output: balance: config: json: unknown field "limits"
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"testing"
+	"time"
+
+	others "github.com/turret-go/turret/experiments/peers"
+	"github.com/turret-go/turret/experiments/sim"
+)
+
+// TestShort is the short form of the table, ours and least_request with one
+// seed: the targets of three experiments must be met.
+func TestShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	for _, e := range experiments {
+		if !e.short {
+			continue
+		}
+		t.Run(e.id, func(t *testing.T) {
+			rows := map[string]measures{}
+			for _, p := range policiesFor(e, true) {
+				rows[p] = measure(t, cell{Experiment: e.id, Policy: p, Seed: 1})
+			}
+			get := func(policy, figure string) float64 { return rows[policy][figure] }
+			for _, c := range e.checks {
+				bound := c.bound(get)
+				if bound == 0 {
+					continue // kratos and round_robin are not measured here
+				}
+				if got := get(ours().Name, c.of); got > bound != c.atLeast && got != bound {
+					t.Errorf("%s: %v, bound %v", c.text, got, bound)
+				}
+			}
+		})
+	}
+}
+
+// TestDeterministic runs a scenario twice: our policy makes the same picks with
+// the same seed, to the nanosecond of each call's end.
+func TestDeterministic(t *testing.T) {
+	var sums [2]string
+	for i := range sums {
+		sc := sim.E1("E1", 3, 10)
+		sc.Duration, sc.To = 18*time.Second, 18*time.Second // into the trouble
+		r := sim.Run(t, sc, sim.Turret(), 5)
+		h := fnv.New64a()
+		for _, c := range r.Calls {
+			fmt.Fprintln(h, c.At, c.Took)
+		}
+		sums[i] = fmt.Sprintf("%d calls, %x", len(r.Calls), h.Sum64())
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("two runs differ: %s and %s", sums[0], sums[1])
+	}
+}
+
+// TestInsideOutlierDetection runs the policy as the child of gRPC's own outlier
+// detection, which ejects what our own bans are told to leave in.
+func TestInsideOutlierDetection(t *testing.T) {
+	child := `{"turret.P2C":{"load":"pending","maxBanned":-1,"seed":1}}`
+	policy := &sim.Policy{Name: "od", Config: func(int, uint64) string {
+		return `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"60s",` +
+			`"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":5,"requestVolume":5},"childPolicy":[` + child + `]}}]}`
+	}}
+	sc := sim.E2(1)
+	sc.Clients, sc.Rate = 2, 400
+	r := sim.Run(t, sc, policy, 1)
+	if share := r.Share(0, 10, sc.From+5*time.Second, sc.From+15*time.Second); share > 0.05 {
+		t.Errorf("the failing backend has %.3f of its fair share, though it should be ejected", share)
+	}
+	if failed := sim.Failed(r.Judged(sc)); failed == 0 || failed > 200 {
+		t.Errorf("%d failed calls", failed)
+	}
+}
+
+// TestPeersWork sees that each peer balances at all: a comparison with one that
+// is not set up right is worth nothing.
+func TestPeersWork(t *testing.T) {
+	for _, p := range others.All() {
+		t.Run(p.Name, func(t *testing.T) {
+			sc := sim.E4("E4", 10, 2, 400, 2*time.Second, 0)
+			r := sim.Run(t, sc, p, 1)
+			if failed := sim.Failed(r.Judged(sc)); failed > 0 {
+				t.Errorf("%d calls failed", failed)
+			}
+			for i := range 10 {
+				if share := r.Share(i, 10, 0, 2*time.Second); math.Abs(share-1) > 0.9 {
+					t.Errorf("backend %d has %.2f of its fair share", i, share)
+				}
+			}
+		})
+	}
+}
