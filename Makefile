@@ -47,6 +47,10 @@ check-generate: ## fail if what `make generate` writes is not what is committed
 bench: ## benchmarks of the root, to compare with benchstat; BENCH=Stack takes some of them
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: bench-peers
+bench-peers: ## the same beside other libraries, in a module of its own; BENCH=Stack takes some of them
+	cd bench && GOWORK=off go test -run '^$$' -bench '$(BENCH)' -benchmem -count 6
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change to what parses or schedules
 	@.ci/run fuzz
