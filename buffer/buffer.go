@@ -88,21 +88,24 @@ func (b *Buffer[Req, Res]) Call(ctx context.Context, req Req) (res Res, err erro
 	if err != nil {
 		return res, err
 	}
-	goes := first && b.readyNow()
+	// Asked for nobody in particular, which costs nothing: if the answer is
+	// another one for this caller, it asks again in line, or is refused.
+	goes := first && turret.ReadyNow(b.inner) == nil
 	for refusals := 0; ; goes = false {
+		var w *waiter
 		if !goes {
-			if err := b.wait(ctx, number); err != nil {
+			if w, err = b.wait(ctx, number); err != nil {
 				return res, err
 			}
 		}
 		over := b.over.Load()
-		res, err = b.call(ctx, req)
+		res, err = b.call(ctx, req, w)
 		if err == nil || !errors.Is(err, turret.ErrNotReady) || ctx.Err() != nil {
 			return res, err
 		}
 		// Room that was taken is told by Ready, or by a call that has given it
 		// back since. Anything else cannot be waited for.
-		if !b.readyNow() || b.over.Load() != over {
+		if !b.readyFor(ctx) || b.over.Load() != over {
 			refusals = 0
 			continue
 		}
@@ -112,9 +115,12 @@ func (b *Buffer[Req, Res]) Call(ctx context.Context, req Req) (res Res, err erro
 	}
 }
 
-// call calls the inner service.
-func (b *Buffer[Req, Res]) call(ctx context.Context, req Req) (res Res, err error) {
+// call calls the inner service. w is nil for a call that has not waited.
+func (b *Buffer[Req, Res]) call(ctx context.Context, req Req, w *waiter) (res Res, err error) {
 	b.inside.Add(1)
+	if w != nil {
+		b.line.pass(w) // as late as possible
+	}
 	defer func() {
 		b.inside.Add(-1)
 		if err == nil || !errors.Is(err, turret.ErrNotReady) {
@@ -124,30 +130,40 @@ func (b *Buffer[Req, Res]) call(ctx context.Context, req Req) (res Res, err erro
 	return b.inner.Call(ctx, req)
 }
 
-// readyNow asks the inner service for nobody in particular. If it is not ready,
-// the caller will ask for itself in line.
-func (b *Buffer[Req, Res]) readyNow() bool { return turret.ReadyNow(b.inner) == nil }
+// readyFor asks the inner service, without waiting, for the owner of ctx.
+func (b *Buffer[Req, Res]) readyFor(ctx context.Context) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	return b.inner.Ready(ctx) == nil
+}
 
 // fail closes the buffer, as the inner service will never be ready again.
 func (b *Buffer[Req, Res]) fail(why error) {
 	b.line.close(closedBy(fmt.Errorf("%w: %w", ErrClosed, why)))
 }
 
-// wait waits in line until it is this caller's turn to call the inner service.
-func (b *Buffer[Req, Res]) wait(ctx context.Context, number uint64) error {
+// wait waits in line until this caller may call the inner service. It has the
+// turn then, and passes it on.
+func (b *Buffer[Req, Res]) wait(ctx context.Context, number uint64) (*waiter, error) {
 	w, err := b.line.join(number)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { b.line.leave(w, ctx.Err() != nil) }() // however this ends
-	for {
+	goes := false
+	defer func() {
+		if !goes { // also after a panic or Goexit
+			b.line.leave(w, ctx.Err() != nil)
+		}
+	}()
+	for !goes {
 		if err := b.line.turn(ctx, w); err != nil {
-			return err
+			return nil, err
 		}
-		if goes, err := b.ask(ctx, w); goes || err != nil {
-			return err
+		if goes, err = b.ask(ctx, w); err != nil {
+			return nil, err
 		}
 	}
+	return w, nil
 }
 
 // ask waits until the inner service is ready, and reports whether w goes to it.

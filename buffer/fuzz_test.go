@@ -3,7 +3,6 @@ package buffer_test
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -73,7 +72,6 @@ func FuzzBuffer(f *testing.F) {
 	f.Add(uint8(5), uint8(0), []byte{0, 0, 0, 17, 1, 1, 1, 2, 5})
 	f.Fuzz(func(t *testing.T, n, places uint8, steps []byte) {
 		steps = steps[:min(len(steps), 60)]
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // see ordered
 		synctest.Test(t, func(t *testing.T) {
 			m := &model{n: int(n%8) + 1, places: int(places % 4)}
 			r := newRig(t, m.n, m.places)

@@ -8,19 +8,19 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// A line is callers who wait, in the order in which they came. One of them at a
-// time has the turn: to ask the inner service, and, if it is the first then, to
-// go.
+// A line is callers who wait, in the order in which they came. One at a time has
+// the turn: to ask the inner service, and, if it is the first then, to go. It
+// keeps the turn until it is about to call, so that who goes next is behind it.
 //
 // Each caller has a number, so that one that was refused inside can come back to
-// its place. Whoever leaves with the turn gives it to the first one left: while
-// anybody waits, somebody has it.
+// its place. Who has had the turn gives it to the first one in line: while anybody
+// waits, somebody has it.
 type line struct {
 	max int
 
 	mu        sync.Mutex
 	waiting   list.List // of *waiter, lowest number first
-	turnOf    *waiter   // one of them; nil if nobody waits
+	turnOf    *waiter   // one of them, or one that goes; nil if nobody does either
 	arrived   uint64    // the last number given
 	end       *turret.Refusal
 	room      chan struct{} // closed when there is a place, or an end; nil if nobody waits for that
@@ -37,7 +37,7 @@ type waiter struct {
 	err    error         // why it was expelled
 }
 
-// arrive gives a caller its number, and says whether nobody waits before it.
+// arrive gives a caller its number, and says whether nobody is before it.
 func (l *line) arrive() (number uint64, first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *line) arrive() (number uint64, first bool, err error) {
 		return 0, false, l.end
 	}
 	l.arrived++
-	return l.arrived, l.waiting.Len() == 0, nil
+	return l.arrived, l.turnOf == nil, nil
 }
 
 // join puts a caller in its place. If that makes the line too long, the last one
@@ -109,8 +109,8 @@ func (l *line) asking(w *waiter, cancel func()) error {
 }
 
 // answered says that w asks no more, and whether the inner service is ready. If
-// it is, the first in line may go: w, which is out then, or another, which gets
-// the turn. It returns an error if w was expelled.
+// it is, the first in line may go: w, which is out then and has to pass the turn
+// on, or another, which gets the turn. It returns an error if w was expelled.
 func (l *line) answered(w *waiter, ready bool) (goes bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,9 +124,15 @@ func (l *line) answered(w *waiter, ready bool) (goes bool, err error) {
 		l.remove(w)
 		return true, nil
 	}
-	l.turnOf = nil
-	l.giveTurn()
+	l.endTurn(w)
 	return false, nil
+}
+
+// pass ends the turn of w, which goes.
+func (l *line) pass(w *waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endTurn(w)
 }
 
 // leave takes w out, if it is not out already, whose context has ended or not.
@@ -137,23 +143,21 @@ func (l *line) leave(w *waiter, cancelled bool) {
 		l.cancelled++
 	}
 	l.remove(w)
+	l.endTurn(w)
 }
 
-// remove requires l.mu.
+// remove takes w out of the line, but not its turn. It requires l.mu.
 func (l *line) remove(w *waiter) {
 	if w.place == nil {
 		return
 	}
 	l.waiting.Remove(w.place)
 	w.place = nil
-	if l.turnOf == w {
-		l.turnOf = nil
-		l.giveTurn()
-	}
 	l.tellRoom()
 }
 
-// expel takes w out and tells it why. It requires l.mu.
+// expel takes w out and tells it why. If w has the turn, that ends when w leaves.
+// It requires l.mu.
 func (l *line) expel(w *waiter, err error) {
 	w.err = err
 	l.remove(w)
@@ -162,6 +166,14 @@ func (l *line) expel(w *waiter, err error) {
 		return
 	}
 	w.tell()
+}
+
+// endTurn gives the turn of w, if it has it, to the first one. It requires l.mu.
+func (l *line) endTurn(w *waiter) {
+	if l.turnOf == w {
+		l.turnOf = nil
+		l.giveTurn()
+	}
 }
 
 // giveTurn gives the turn to the first one if nobody has it. It requires l.mu.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -649,6 +650,24 @@ func TestMakersThatMakeNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Pauses without a bound end up as long as a Duration can be.
+func TestHugePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		h.refuses(errRefused)
+		s := h.client(t, reconnect.Config{Backoff: retry.Backoff{Base: math.MaxInt64, Max: -1, Jitter: -1}})
+		wantRefusal(t, s, math.MaxInt64, errRefused)
+		ctx, cancel := context.WithTimeout(t.Context(), 1000*time.Hour)
+		defer cancel()
+		if err := s.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errRefused) {
+			t.Errorf("Ready: %v, want the context's error and the last one", err)
+		}
+		if n := len(h.attempts()); n != 1 {
+			t.Errorf("%d attempts, want 1", n)
+		}
+	})
 }
 
 // A callback may use the service.
