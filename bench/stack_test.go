@@ -21,6 +21,7 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
+	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
 )
 
@@ -34,7 +35,7 @@ var errGate = errors.New("no room")
 // calling returns an RPC through a client interceptor, with nothing in the place
 // of the connection.
 func calling(ctx context.Context, i grpc.UnaryClientInterceptor) func() {
-	req, reply := new(int), new(int)
+	req, reply := new(echov1.UnaryRequest), new(echov1.UnaryResponse)
 	var invoker grpc.UnaryInvoker = func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
 	if i == nil {
 		return func() { _ = invoker(ctx, rpcMethod, req, reply, nil) }

@@ -11,11 +11,12 @@ import (
 	"time"
 )
 
-// compare measures rows in turns, a few milliseconds each, and prints the median
-// of the CPU time that each call of the process took, beside that of the first
-// row. On a machine that does something else, too, ratios of neighbours in time
-// say more than figures that were taken one after the other; and CPU time says
-// more than the clock, above all where two sides run.
+// compare measures rows in turns, a few milliseconds each, and prints the CPU
+// time that the process took for each call: the median, the least (what it takes
+// when nothing disturbs), and the median of the ratio to the first row in the
+// same round. On a machine that does something else, too, ratios of neighbours
+// in time say more than figures that were taken one after the other; and CPU
+// time says more than the clock, above all where two sides run.
 func compare(b *testing.B, rows ...row) {
 	b.Helper()
 	calls := make([]int, len(rows))
@@ -34,9 +35,9 @@ func compare(b *testing.B, rows ...row) {
 	}
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\t\tns\tx first\tallocs\t\n")
+	fmt.Fprintf(w, "\t\tns\tleast\tx first\tallocs\t\n")
 	for i, row := range rows {
-		fmt.Fprintf(w, "%s\t\t%.4g\t%.3f\t%.0f\t\n", row.name, median(times[i]), median(ratios[i]), testing.AllocsPerRun(100, row.f))
+		fmt.Fprintf(w, "%s\t\t%.0f\t%.0f\t%.3f\t%.0f\t\n", row.name, median(times[i]), slices.Min(times[i]), median(ratios[i]), testing.AllocsPerRun(100, row.f))
 	}
 	w.Flush()
 	// b.Log stops after ten lines.
