@@ -254,7 +254,7 @@ func TestHedgeKeepsWhatNobodyWrites(t *testing.T) {
 			err := invoke(t.Context(), interceptors.New(interceptors.Hedge(steadyHedge(1))), new(response),
 				func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ ...grpc.CallOption) error {
 					if calls.Add(1)-1 == winner {
-						time.Sleep(60 * hms)
+						<-time.NewTimer(60 * hms).C
 						return nil
 					}
 					<-ctx.Done()
@@ -306,7 +306,7 @@ func TestHedgeReplies(t *testing.T) {
 						<-ctx.Done()
 						return ctx.Err()
 					}
-					time.Sleep(100 * hms)
+					<-time.NewTimer(100 * hms).C
 					if tt.fill != nil {
 						tt.fill(got, n)
 					}
