@@ -60,6 +60,9 @@ func (e *endpoint) begin(now int64, p passes, info balancer.PickInfo, record *tr
 // end is called by gRPC, with a lock held, when the call is over.
 func (c *call) end(d balancer.DoneInfo) {
 	e, inner := c.endpoint, c.inner
+	if e == nil {
+		return // reported twice
+	}
 	now := e.policy.now()
 	e.leave()
 	if c.stream {
@@ -70,7 +73,7 @@ func (c *call) end(d balancer.DoneInfo) {
 		e.judge(now, c.passes, o)
 		e.clock(now, c.passes, o, time.Duration(now-c.ticket.Start))
 	}
-	*c = call{done: c.done}
+	c.endpoint, c.ctx, c.inner, c.ticket.Ref = nil, nil, nil, nil
 	calls.Put(c)
 	if inner != nil {
 		inner(d)

@@ -127,6 +127,7 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 			return nil, passes{}, errBanned
 		}
 		if p, ok := best.enter(now, panicking); ok {
+			best.policy.panicked()
 			return best, p, nil
 		}
 	}

@@ -21,3 +21,6 @@ var (
 		Labels:      []string{"grpc.target"},
 	})
 )
+
+// panicked counts a call that is sent to a banned endpoint.
+func (p *policy) panicked() { panicsMetric.Record(p.MetricsRecorder(), 1, p.target) }

@@ -151,7 +151,7 @@ func (p *policy) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verd
 	case breaker.Unchanged:
 		return
 	case breaker.Due:
-		if !p.mayBan(e) || !c.Trip(now) {
+		if !p.ban(now, e, c) {
 			return
 		}
 	case breaker.Recovered:
@@ -166,19 +166,20 @@ func (p *policy) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verd
 	bansMetric.Record(p.MetricsRecorder(), 1, p.target, cause)
 }
 
-// mayBan reports whether e may be banned, and counts it if so: an endpoint that
-// is out already, or one more where not too many are.
-func (p *policy) mayBan(e *endpoint) bool {
+// ban opens a circuit of e, unless too many endpoints are out already.
+func (p *policy) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.gone || e.out {
-		return !e.gone
-	}
-	if float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
+	if e.gone || !e.out && float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
 		return false
 	}
-	p.out++
-	e.out = true
+	if !c.Trip(now) {
+		return false
+	}
+	if !e.out {
+		e.out = true
+		p.out++
+	}
 	return true
 }
 
