@@ -1,6 +1,10 @@
 package balance
 
-import "github.com/turret-go/turret/internal/tried"
+import (
+	"slices"
+
+	"github.com/turret-go/turret/internal/tried"
+)
 
 const (
 	// draws is how often some endpoints are drawn before a search begins. With
@@ -58,20 +62,11 @@ func (s *snapshot) draw(into []int) {
 	for k := range into {
 		for range draws {
 			into[k] = s.weights.draw(s.config.random())
-			if !contains(into[:k], into[k]) {
+			if !slices.Contains(into[:k], into[k]) {
 				break
 			}
 		}
 	}
-}
-
-func contains(indexes []int, i int) bool {
-	for _, j := range indexes {
-		if i == j {
-			return true
-		}
-	}
-	return false
 }
 
 // better returns the better of two endpoints: the fitter one, else the one with

@@ -20,8 +20,8 @@ func ExampleWithP2C() {
 		fmt.Println(err)
 		return
 	}
-	defer conn.Close()
 	fmt.Println(conn.Target())
+	_ = conn.Close()
 	// Output: dns:///backend.example.com:443
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,7 +97,7 @@ func inWorld(t *testing.T, backends int, serviceConfig string, f func(w *world),
 			w.backends = append(w.backends, b)
 		}
 		w.resolver.InitialState(resolver.State{Endpoints: w.endpoints()})
-		opts = append(opts[:len(opts):len(opts)],
+		opts = append(slices.Clip(opts),
 			grpc.WithResolvers(w.resolver), grpc.WithDefaultServiceConfig(serviceConfig),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithContextDialer(func(_ context.Context, a string) (net.Conn, error) {

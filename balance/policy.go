@@ -62,7 +62,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if !ok {
 		return balancer.ErrBadResolverState
 	}
-	p.reconcile(c.Config.withDefaults(), s.ResolverState.Endpoints)
+	p.reconcile(c.withDefaults(), s.ResolverState.Endpoints)
 	// The children know nothing of our configuration. The health listener is
 	// how health checks and outlier detection take an endpoint out.
 	return p.child.UpdateClientConnState(balancer.ClientConnState{

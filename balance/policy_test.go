@@ -114,10 +114,10 @@ func (f *fleet) serve(n int, how func(address string) balancer.DoneInfo) map[str
 
 func well(string) balancer.DoneInfo { return answered }
 
-// sick fails one endpoint's calls.
-func sick(address string, d balancer.DoneInfo) func(string) balancer.DoneInfo {
+// sick fails the calls of the first endpoint.
+func sick(d balancer.DoneInfo) func(string) balancer.DoneInfo {
 	return func(a string) balancer.DoneInfo {
-		if a == address {
+		if a == first {
 			return d
 		}
 		return answered
@@ -181,7 +181,7 @@ func TestFailuresBan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := newFleet(t, balance.Config{}, fakeconn.Endpoints(10))
-				if n := f.serve(5000, sick(first, d))[first]; n < 3 || n > 9 {
+				if n := f.serve(5000, sick(d))[first]; n < 3 || n > 9 {
 					t.Errorf("%d of 5000 calls in 50 s went to it, want 3 and a few probes", n)
 				}
 				f.serve(3500, well) // until the probe that succeeds
@@ -200,7 +200,7 @@ func TestFailuresBan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := newFleet(t, balance.Config{}, fakeconn.Endpoints(10))
-				if n := f.serve(1000, sick(first, d))[first]; n < 60 {
+				if n := f.serve(1000, sick(d))[first]; n < 60 {
 					t.Errorf("%d of 1000 calls, want 100", n)
 				}
 			})
@@ -296,7 +296,7 @@ func wantRefusal(t *testing.T, err error, code codes.Code, reason string, sentin
 	if !ok || r.Reason != reason || !errors.Is(err, sentinel) || !errors.Is(err, turret.ErrNotReady) {
 		t.Fatalf("error %v, want a refusal %s", err, reason)
 	}
-	if _, isStatus := err.(interface{ GRPCStatus() *status.Status }); !isStatus || status.Code(err) != code { //nolint:errorlint // gRPC looks at the error itself
+	if _, isStatus := err.(interface{ GRPCStatus() *status.Status }); !isStatus || status.Code(err) != code {
 		t.Fatalf("code %v, want %v", status.Code(err), code)
 	}
 }
@@ -367,7 +367,7 @@ func TestTriedEndpointsAreAvoided(t *testing.T) {
 func TestRetriesDoNotProbe(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t, balance.Config{}, fakeconn.Endpoints(3))
-		f.serve(500, sick(first, down))
+		f.serve(500, sick(down))
 		time.Sleep(time.Minute) // the ban is over
 		for range 100 {
 			ctx, record := tried.NewContext(t.Context(), tried.Unary)
@@ -474,7 +474,7 @@ func TestStateSurvives(t *testing.T) {
 				p.done(answered)
 			}
 		}
-		f.serve(100, sick(first, down))
+		f.serve(100, sick(down))
 		conn.Become(connectivity.Idle) // lost; it connects again by itself
 		f.conn.Settle()
 		synctest.Wait()

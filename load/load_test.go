@@ -153,7 +153,7 @@ func TestNewcomer(t *testing.T) {
 		answer(old, i*10*ms+2*ms, 2*ms)
 		fleet.Observe(i*10*ms+2*ms, 2*time.Millisecond)
 	}
-	now := int64(9992 * ms)
+	now := 9992 * ms
 	newcomer := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
 	if n, idle := newcomer.Load(now), old.Load(now+int64(time.Hour)); n > idle {
 		t.Errorf("newcomer %v, an old one that was idle for an hour %v", n, idle)
