@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
 )
@@ -67,8 +68,9 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 //
 // Each attempt after the first carries grpc-previous-rpc-attempts. The reply
 // and the destinations of grpc.Header, grpc.Trailer and grpc.Peer are those of
-// the last attempt, and so is the status. If the RPC's context ends while Retry
-// waits, the status has the context's code, and the last attempt's in its text.
+// the last attempt, and so is the status. If there is no further attempt because
+// the RPC's context has ended, the status has the context's code, and the last
+// attempt's in its text.
 //
 // A stream is tried again until something of it has reached the caller: a
 // message or a header of the server, io.EOF or another error of SendMsg, what
@@ -83,7 +85,7 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 		c.Retryable = RetryCodes(codes.Unavailable)
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
-	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c)})
+	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable})
 	template := retryService{replayLimit: DefaultReplayLimit}
 	for i, option := range o {
 		if option == nil {
@@ -148,7 +150,11 @@ func (s *retryService) String() string { return describe(s.Service) }
 
 // retryPolicy is the policy of RPCs: that of retry.Config, for RPCs of which
 // nothing has reached the caller.
-type retryPolicy struct{ retry.Policy[*RPC, any] }
+type retryPolicy struct {
+	retry.Policy[*RPC, any]
+
+	retryable func(ctx context.Context, err error) bool
+}
 
 // OnlyErrors says that a success needs no decision.
 func (p retryPolicy) OnlyErrors() bool { return true }
@@ -159,6 +165,9 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	}
 	d := p.Policy.Next(ctx, a)
 	if !d.Again {
+		if ended := ended(ctx); ended != nil && p.worthIt(ctx, a.Err) {
+			d.Err = interrupted(&retry.InterruptedError{Err: ended, Last: d.Err})
+		}
 		return d
 	}
 	a.Req.leaf.restore()
@@ -172,6 +181,23 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 		Kind: EventRetry, Layer: "retry", Reason: reasonOf(a.Err), Attempt: next.Attempt, Delay: d.Delay, Err: a.Err,
 	})
 	return d
+}
+
+// worthIt reports whether err would have been tried again.
+func (p retryPolicy) worthIt(ctx context.Context, err error) bool {
+	return err != nil && (errors.Is(err, turret.ErrNotReady) || p.retryable(ctx, err))
+}
+
+// ended returns the error of ctx if that has ended. A deadline that has passed
+// counts, though ctx may not have noticed yet.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 func (p retryPolicy) String() string { return describePolicy(p.Policy) }

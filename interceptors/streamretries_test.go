@@ -210,6 +210,39 @@ func TestStreamTimeoutPerAttempt(t *testing.T) {
 	}
 }
 
+// A deadline that passes while an attempt fails is what ended the RPC, if there
+// would have been another attempt.
+func TestDeadlineAtTheEndOfAnAttempt(t *testing.T) {
+	tests := []struct {
+		name string
+		end  error
+		code codes.Code
+	}{
+		{"worth another attempt", errDown, codes.DeadlineExceeded},
+		{"an answer", errGone, codes.NotFound},
+	}
+	for _, tt := range tests {
+		for _, k := range kinds {
+			inBubble(t, tt.name+"/"+k.String(), func(t *testing.T) {
+				late := fromEnd(func(err error) error {
+					time.Sleep(time.Second)
+					return err
+				})
+				w := newWorld(t, worldOf{client: interceptors.New(again(), late)})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				err := w.do(ctx, k, failsWith(status.Code(tt.end))).err
+				if status.Code(err) != tt.code || w.server.ran.Load() != 1 {
+					t.Errorf("ended with %v after %d attempts, want %v", err, w.server.ran.Load(), tt.code)
+				}
+				if !strings.Contains(status.Convert(err).Message(), "as planned") {
+					t.Errorf("the last status is not in the text: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // An attempt that fails before it is open is one like the others.
 func TestStreamAttemptNotOpened(t *testing.T) {
 	for _, k := range streamKinds {
@@ -308,7 +341,7 @@ func TestAbandonedStreams(t *testing.T) {
 				if place.Stats().InFlight != 1 {
 					t.Error("the stream has given its place back already")
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				if place.Stats().InFlight != 0 {
 					t.Error("the stream holds its place after its deadline")

@@ -51,7 +51,12 @@ func (s *service[Req, Res]) Call(ctx context.Context, req Req) (Res, error) {
 		if sent {
 			d.Err = turret.Sent(d.Err)
 		}
-		if !d.Again || outlives(ctx, d.Delay) {
+		switch {
+		case !d.Again:
+			return d.Res, d.Err
+		case outlives(ctx, 0): // it is over, though ctx may not have noticed yet
+			return d.Res, interrupted(context.DeadlineExceeded, d.Err)
+		case outlives(ctx, d.Delay):
 			return d.Res, d.Err
 		}
 		if err := wait(ctx, d.Delay); err != nil {

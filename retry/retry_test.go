@@ -310,6 +310,33 @@ func TestOwnPolicyAndTheDeadline(t *testing.T) {
 	}
 }
 
+// A policy of one's own that wants another attempt although the deadline has
+// passed has waited too long.
+func TestOwnPolicyAfterTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s := retry.LayerOf(insisting{})(turret.ServiceFunc(func(context.Context, string) (string, error) {
+			time.Sleep(time.Second)
+			return "", errLost
+		}))
+		_, err := s.Call(ctx, "a")
+		e, ok := errors.AsType[*retry.InterruptedError](err)
+		if !ok || e.Err != context.DeadlineExceeded || e.Last != errLost { //nolint:errorlint // as they are
+			t.Errorf("error is %v", err)
+		}
+	})
+}
+
+// insisting is a policy that tries again, at once and for ever.
+type insisting struct{}
+
+func (insisting) Begin(context.Context, string) {}
+
+func (insisting) Next(_ context.Context, a retry.Attempt[string, string]) retry.Decision[string, string] {
+	return a.Again(0)
+}
+
 // A success counts as sent, should a policy turn the last refusal into the
 // result.
 func TestOwnPolicySent(t *testing.T) {
