@@ -201,6 +201,16 @@ func (s *fakeStream) report(err error) {
 	}
 }
 
+// writeHeader writes to the variable of grpc.Header, as gRPC does before it
+// reports the end.
+func (s *fakeStream) writeHeader(md metadata.MD) {
+	for _, o := range s.opts {
+		if o, ok := o.(grpc.HeaderCallOption); ok {
+			*o.HeaderAddr = md
+		}
+	}
+}
+
 func (s *fakeStream) SendMsg(m any) error {
 	for _, o := range s.opts { // gRPC encodes first: so a Retry gets to know the bytes
 		if o, ok := o.(grpc.ForceCodecV2CallOption); ok {

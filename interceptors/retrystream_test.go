@@ -441,6 +441,42 @@ func TestEndedByAnInterceptor(t *testing.T) {
 	})
 }
 
+// gRPC may write to the variables of an attempt that an interceptor ended when
+// the next attempt is under way. The caller sees those of the attempt that
+// counts.
+func TestVariablesOfAttempts(t *testing.T) {
+	onFakes(t, "late", func(t *testing.T, c *fakes) {
+		header := metadata.Pairs("from", "before")
+		s := c.open(bidi, grpc.Header(&header))
+		a := c.next()
+		received := recvAsync(s)
+		a.recv("", errDown)
+		b := c.next()
+		b.writeHeader(metadata.Pairs("from", "second"))
+		a.writeHeader(metadata.Pairs("from", "first"))
+		a.finish(context.Canceled)
+		if header["from"][0] != "before" {
+			t.Errorf("during the stream: %v", header)
+		}
+		b.recvAndFinish("", io.EOF, nil)
+		if received.running() || header["from"][0] != "second" {
+			t.Errorf("at the end: %v", header)
+		}
+	})
+	onFakes(t, "of an attempt that does not open", func(t *testing.T, c *fakes) {
+		header := metadata.Pairs("from", "before")
+		s := c.open(bidi, grpc.Header(&header))
+		a := c.next()
+		c.onOpen = func(*fakeStream) error { return errGone }
+		a.writeHeader(metadata.Pairs("from", "first"))
+		received := recvAsync(s)
+		a.recvAndFinish("", errDown, errDown)
+		if received.running() || status.Code(received.err) != codes.NotFound || header["from"][0] != "before" {
+			t.Errorf("RecvMsg: %v; header %v", received.err, header)
+		}
+	})
+}
+
 // Fakes that know nothing of OnFinish, as in users' tests, end their streams all
 // the same.
 func TestStreamsThatIgnoreOnFinish(t *testing.T) {

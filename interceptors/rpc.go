@@ -161,8 +161,10 @@ type MessageStream interface {
 // the server. On unary RPCs it does nothing.
 //
 // A wrapping made outside [Retry] sees each message of the caller once. One
-// made inside it sees those of an attempt, and messages that are sent again as
-// values that only marshal themselves.
+// made inside it sees those of an attempt: messages that are sent again are new
+// ones, decoded from what was sent. One that sends another message in place of
+// the one it is given does so in each attempt. (If a codec cannot decode what it
+// has encoded, the message is of a type that only that codec knows.)
 func (r *RPC) WrapStream(f func(MessageStream) MessageStream) *RPC {
 	return r.with(func(x *extra) { x.wrap = &wrapping{f, x.wrap} })
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -31,9 +32,10 @@ type message = wrapperspb.BytesValue
 type performance struct {
 	*schedule
 
-	pair  *wire.Pair
-	first int                // the attempt that the first one is
-	place *limit.Concurrency // the stack's one place; nil on a bare connection
+	pair   *wire.Pair
+	caller context.Context    //nolint:containedctx // that the stream is opened with
+	first  int                // the attempt that the first one is
+	place  *limit.Concurrency // the stack's one place; nil on a bare connection
 
 	mu  sync.Mutex
 	saw seen
@@ -90,6 +92,7 @@ func (s *impatient) Call(ctx context.Context, rpc *interceptors.RPC) (any, error
 func (p *performance) act(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	p.caller = ctx
 	if p.cancel != 0 {
 		defer time.AfterFunc(p.cancel, cancel).Stop()
 	}
@@ -201,6 +204,7 @@ func (p *performance) receive(stream grpc.ClientStream, m *message) bool {
 	case err == nil && p.saw.over && p.serverStreams():
 		p.wrong("a message after the end")
 	case err == nil:
+		p.goesOn()
 		p.responded(m.Value)
 		if !p.serverStreams() && !p.saw.over {
 			p.ended(nil)
@@ -214,9 +218,22 @@ func (p *performance) receive(stream grpc.ClientStream, m *message) bool {
 	return err == nil
 }
 
+// goesOn checks that the stream of which a message has arrived is the one whose
+// context the caller has.
+func (p *performance) goesOn() {
+	p.mu.Lock()
+	ctx := p.saw.context
+	p.mu.Unlock()
+	// That of an attempt which hangs may end while the message is on its way.
+	hangs := slices.ContainsFunc(p.faults, func(e ending) bool { return e.way == hanging })
+	if ctx != nil && ctx.Err() != nil && p.caller.Err() == nil && p.serverStreams() && !hangs {
+		p.wrong("the stream goes on without the context that the caller got")
+	}
+}
+
 // either does what both goroutines may do.
 func (p *performance) either(stream grpc.ClientStream, a act, over bool, saw *metadataSeen) {
-	switch a.verb {
+	switch a.verb { //nolint:exhaustive // the others are of one goroutine
 	case Pause:
 		time.Sleep(time.Duration(a.n) * time.Millisecond)
 	case Header:
@@ -230,9 +247,10 @@ func (p *performance) either(stream grpc.ClientStream, a act, over bool, saw *me
 			saw.trailers = append(saw.trailers, p.metadata(stream.Trailer()))
 		}
 	case Context:
-		if stream.Context() == nil {
-			p.wrong("Context is nil")
-		}
+		ctx := stream.Context()
+		p.mu.Lock()
+		p.saw.context = ctx //nolint:fatcontext // nothing is nested
+		p.mu.Unlock()
 	}
 }
 
@@ -356,9 +374,13 @@ func (h *handling) handle() error {
 
 // follow does what the schedule says, until the ending is due.
 func (h *handling) follow() error {
-	for _, a := range h.serve {
+	acts := h.serve
+	if h.ending.mute {
+		acts = []act{{verb: Rest}}
+	}
+	for _, a := range acts {
 		var err error
-		switch a.verb {
+		switch a.verb { //nolint:exhaustive // the others are of the caller
 		case Pause:
 			err = h.pause(a.n)
 		case Recv:

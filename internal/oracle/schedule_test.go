@@ -55,6 +55,7 @@ const (
 type ending struct {
 	way      way
 	after    int        // messages and headers that the server has received or sent
+	mute     bool       // the server receives only, whatever it would do
 	code     codes.Code // if it is by status
 	pushback []string
 }
@@ -101,7 +102,7 @@ func decode(d dice) schedule {
 	s.recv = s.decodeRecv(d)
 	s.serve = s.decodeServe(d)
 	s.end = pick(d, codes.OK, codes.OK, codes.OK, codes.OK, codes.OK, codes.NotFound, codes.Unavailable)
-	s.keep = pick(d, interceptors.DefaultReplayLimit, 1<<20)
+	s.keep = pick(d, 1<<20, interceptors.DefaultReplayLimit)
 	if d.one(8) {
 		s.keep = pick(d, 200, 0)
 	}
@@ -110,11 +111,32 @@ func decode(d dice) schedule {
 		// Between two milliseconds, when nothing moves.
 		s.cancel = time.Duration(d(8))*time.Millisecond + time.Millisecond/2
 	}
+	if d.one(6) {
+		s.slowReplay(d)
+	}
 	return s
 }
 
+// slowReplay changes s so that more is sent again than flow control lets through
+// at once, to a server that speaks meanwhile.
+func (s *schedule) slowReplay(d dice) {
+	s.kind, s.keep, s.attempts = interceptors.KindBidiStream, 1<<20, 4
+	received := ending{after: 4 + d(4), mute: true, code: codes.Unavailable}
+	s.faults = pick(d, []ending{received}, []ending{received, decodeEnding(d)}, []ending{decodeEnding(d), received})
+	s.send = nil
+	for range 5 + d(4) {
+		s.send = append(s.send, decodeBetween(d)...)
+		s.send = append(s.send, act{Send, 40000})
+	}
+	s.send = append(s.send, act{verb: Close})
+	s.serve = slices.Repeat([]act{{verb: Recv}}, d(3))
+	s.serve = append(s.serve, pick(d, []act{{Echo, 10}}, []act{{Echo, 30000}}, []act{{Send, 10}, {verb: Rest}}, []act{{verb: Header}, {Echo, 10}})...)
+	s.recv = pick(d, []act{{verb: Rest}}, []act{{verb: Recv}, {verb: Header}, {verb: Rest}}, s.recv)
+}
+
 func decodeEnding(d dice) ending {
-	e := ending{way: pick(d, byStatus, byStatus, byStatus, notOpen, hanging, cut, madeUp), after: pick(d, 0, 0, 1, 1, 2, 2, 3, 4, 6, 10)}
+	e := ending{way: pick(d, byStatus, byStatus, byStatus, notOpen, hanging, cut, madeUp), after: pick(d, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6, 7, 10)}
+	e.mute = d.one(3)
 	if e.way == byStatus {
 		e.code = pick(d, codes.Unavailable, codes.Unavailable, codes.Unavailable, codes.Unavailable, codes.ResourceExhausted, codes.Internal)
 		e.pushback = pick(d, nil, nil, nil, nil, []string{"0"}, []string{"3"})
@@ -130,13 +152,9 @@ func (s *schedule) decodeSend(d dice) (acts []act) {
 	if s.clientStreams() {
 		messages = d(7)
 	}
-	sizes := []int{10, 0, 1, 300, 5000, 40000}
-	if d.one(4) {
-		sizes = []int{40000} // more than flow control lets through at once
-	}
 	for range messages {
 		acts = append(acts, decodeBetween(d)...)
-		acts = append(acts, act{Send, pick(d, sizes...)})
+		acts = append(acts, act{Send, pick(d, 10, 0, 1, 300, 5000, 40000)})
 	}
 	acts = append(acts, decodeBetween(d)...)
 	if !d.one(8) || !s.clientStreams() {
@@ -175,9 +193,9 @@ func decodeBetween(d dice) []act {
 }
 
 func (s *schedule) decodeServe(d dice) (acts []act) {
-	for range d(7) {
+	for range d(2) * d(7) {
 		a := act{verb: pick(d, Recv, Recv, Recv, Send, Send, Pause, Header)}
-		switch a.verb {
+		switch a.verb { //nolint:exhaustive // the others have no number
 		case Pause:
 			a.n = 1 + d(5)
 		case Send:
@@ -258,16 +276,20 @@ func (a act) String() string {
 }
 
 func (e ending) String() string {
+	after := fmt.Sprintf("after %d", e.after)
+	if e.mute {
+		after = fmt.Sprintf("after %d received", e.after)
+	}
 	switch e.way {
 	case notOpen:
 		return "does not open"
 	case hanging:
-		return fmt.Sprintf("hangs after %d", e.after)
+		return "hangs " + after
 	case cut:
-		return fmt.Sprintf("connection cut after %d", e.after)
+		return "connection cut " + after
 	case madeUp:
 		return "ended by an interceptor"
 	default:
-		return fmt.Sprintf("%v after %d, pushback %q", e.code, e.after, e.pushback)
+		return fmt.Sprintf("%v %s, pushback %q", e.code, after, e.pushback)
 	}
 }

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -19,6 +20,7 @@ type seen struct {
 	over             bool   // RecvMsg or NewStream has shown the end
 	err              error
 	sender, receiver metadataSeen
+	context          context.Context //nolint:containedctx // that of the stream, as it said
 
 	// In the variables of the caller.
 	header, trailer metadata.MD

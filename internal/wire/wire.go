@@ -31,6 +31,8 @@ type Config struct {
 	Register func(s grpc.ServiceRegistrar)
 	Server   []grpc.ServerOption
 	Dial     []grpc.DialOption
+	// Retry leaves gRPC's own retry on.
+	Retry bool
 	// TCP uses loopback TCP, outside of bubbles only.
 	TCP bool
 }
@@ -50,12 +52,15 @@ func Start(t testing.TB, c Config) *Pair {
 		defer close(p.serving)
 		_ = p.Server.Serve(p.listener) // ends with Stop
 	}()
-	conn, err := grpc.NewClient("passthrough:///test", append([]grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(p.remember(dial)),
-		grpc.WithDisableRetry(), // transparent retries stay
 		grpc.WithDisableServiceConfig(),
-	}, c.Dial...)...)
+	}
+	if !c.Retry {
+		options = append(options, grpc.WithDisableRetry()) // transparent retries stay
+	}
+	conn, err := grpc.NewClient("passthrough:///test", append(options, c.Dial...)...)
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
