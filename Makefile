@@ -55,6 +55,10 @@ bench-peers: ## the same beside other libraries, in a module of its own; BENCH=S
 fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change to what parses or schedules
 	@.ci/run fuzz
 
+.PHONY: mutants
+mutants: ## break each promise that mutants/ names, and see its tests fail (minutes)
+	@.ci/run mutants
+
 .PHONY: quickstart
 quickstart: ## the README's example: three servers and a client, with and without a stack
 	go run ./examples/quickstart

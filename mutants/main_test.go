@@ -1,0 +1,50 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// All patches still apply. Whether the tests notice is for the command to show.
+func TestPatchesApply(t *testing.T) {
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutants, err := load(root+"/mutants", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		if _, err := m.overlay(t.Context(), root, t.TempDir()); err != nil {
+			t.Errorf("%s: %v", m.name, err)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	const patch = "--- a/x.go\n+++ b/x.go\n@@ -1 +1 @@\n-a\n+Tests: ./no\n--- a/y/z.go\n+++ b/y/z.go\n"
+	m, err := parse("Promise: it holds: always\nModule: bench\nTests: ./x -run TestX\n\n" + patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.promise != "it holds: always" || m.module != "bench" || strings.Join(m.tests, "|") != "./x|-run|TestX" || strings.Join(m.changes, "|") != "x.go|y/z.go" {
+		t.Errorf("parsed as %+v", m)
+	}
+	for want, text := range map[string]string{
+		"Promise":         "Tests: ./x\n" + patch,
+		"Tests":           "Promise: it holds\n" + patch,
+		"changes nothing": "Promise: it holds\nTests: ./x\n",
+	} {
+		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error is %v, want one about %q", text, err, want)
+		}
+	}
+}
+
+func TestFailures(t *testing.T) {
+	const out = "--- FAIL: TestB (0.01s)\n    --- FAIL: TestB/sub (0.00s)\n--- FAIL: TestA (1.00s)\n--- FAIL: TestB (0.02s)\npanic: deadlock: all\nFAIL\n"
+	if got, want := failures([]byte(out)), "by TestA, TestB, panic: deadlock: all"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
