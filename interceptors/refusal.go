@@ -2,7 +2,6 @@ package interceptors
 
 import (
 	"maps"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -121,7 +120,7 @@ func (c *statusCache) get(r *turret.Refusal) *status.Status {
 	if known := c.known.Load(); known != nil {
 		cached, full = (*known)[key], len(*known) >= maxStatuses
 	}
-	if cached.status != nil && sameError(cached.err, r.Err) {
+	if cached.status != nil && (r.Err == nil && cached.err == nil || samePointer(cached.err, r.Err)) {
 		return cached.status
 	}
 	text := presentable(plainText(r))
@@ -133,15 +132,6 @@ func (c *statusCache) get(r *turret.Refusal) *status.Status {
 		c.add(key, cachedStatus{made, r.Err})
 	}
 	return made
-}
-
-// sameError reports whether a and b are both nil, or the same pointer, as
-// sentinels are. Other types may not be comparable.
-func sameError(a, b error) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return reflect.TypeOf(a).Kind() == reflect.Pointer && a == b //nolint:errorlint // identity
 }
 
 // plainText returns the text of r without its delay.

@@ -265,8 +265,11 @@ func FromContext(ctx context.Context) (RPC, bool) {
 
 // sameMessage reports whether a and b are the same message: by identity, or as
 // values that nobody can put anything into. It does not use ==, which panics on
-// types that cannot be compared.
+// types that cannot be compared, but for pointers, which nearly all are.
 func sameMessage(a, b any) bool {
+	if samePointer(a, b) {
+		return true
+	}
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
 	if !va.IsValid() || !vb.IsValid() {
 		return va.IsValid() == vb.IsValid()
@@ -275,13 +278,21 @@ func sameMessage(a, b any) bool {
 		return false
 	}
 	switch va.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Chan, reflect.Func:
+	case reflect.Pointer:
+		return false
+	case reflect.Map, reflect.Chan, reflect.Func:
 		return va.UnsafePointer() == vb.UnsafePointer()
 	case reflect.Slice:
 		return va.UnsafePointer() == vb.UnsafePointer() && va.Len() == vb.Len()
 	default:
 		return true
 	}
+}
+
+// samePointer reports whether a and b are the same pointer.
+func samePointer(a, b any) bool {
+	t := reflect.TypeOf(a)
+	return t != nil && t.Kind() == reflect.Pointer && a == b
 }
 
 // setMessage makes dst equal to src, and reports whether it could: they are
