@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/turrettest"
+)
+
+// A gate of one's own passes the suite that Turret's gates pass.
+func TestDrainIsAGate(t *testing.T) {
+	turrettest.TestGate(t, func(*testing.T) (turret.Gate, int) { return NewDrain(), -1 })
+}
+
+func TestRun(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"10 Success  /turret.echo.v1.EchoService/BidiStream",
+		"10 Success  /turret.echo.v1.EchoService/Unary",
+		"10 Failure  /turret.echo.v1.EchoService/Unary", // what the client saw of the refusals
+		"10 Unused   /turret.echo.v1.EchoService/Unary", // what the server did
+		"drain: 0 inside, closed true",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestTimed(t *testing.T) {
+	var outcomes []turret.Outcome
+	layer := Timed[string, int](func(_ time.Duration, o turret.Outcome) { outcomes = append(outcomes, o) })
+	s := layer(turret.ServiceFunc(func(_ context.Context, s string) (int, error) {
+		if s == "" {
+			return 0, errors.New("empty")
+		}
+		return len(s), nil
+	}))
+	_, _ = s.Call(t.Context(), "x")
+	_, _ = s.Call(t.Context(), "")
+	if len(outcomes) != 2 || outcomes[0] != turret.Success || outcomes[1] != turret.Failure {
+		t.Errorf("outcomes %v", outcomes)
+	}
+}
