@@ -16,6 +16,9 @@ import (
 // State belongs to the call that made the Layer value: one value used twice
 // shares its limit, its budget and its window between both services. State of
 // one endpoint comes from a function that makes layers.
+//
+// A Layer may be called concurrently, and what it makes is a Service, which may
+// be too.
 type Layer[Req, Res any] func(inner Service[Req, Res]) Service[Req, Res]
 
 // Stack returns the layers as one [Layer]. The first one listed is outermost:

@@ -14,6 +14,11 @@ import (
 
 // A Layer is a layer around RPCs of all kinds, on both sides. The result of its
 // service is the reply message of a unary RPC, and nil for a stream.
+//
+// What this package says of a layer holds for many RPCs at once: the services
+// that its layers make may be called concurrently, and so are the functions,
+// matchers, gates and interceptors that the layers are given. One Layer value
+// may be used in several stacks, which then share its state.
 type Layer = turret.Layer[*RPC, any]
 
 // A Service runs RPCs. Its Call is one RPC from opening to end, streams

@@ -126,6 +126,27 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestTables counts the cells of every row of a table.
+func TestTables(t *testing.T) {
+	for _, file := range documents(t) {
+		cells, n := 0, 0
+		for line := range strings.Lines(anyFence.ReplaceAllStringFunc(read(t, file), blank)) {
+			n++
+			switch {
+			case !strings.HasPrefix(line, "|"):
+				cells = 0
+			case cells == 0:
+				cells = strings.Count(line, "|")
+			case strings.Count(line, "|") != cells:
+				t.Errorf("%s:%d has %d bars, the rows before it %d", file, n, strings.Count(line, "|"), cells)
+			}
+		}
+	}
+}
+
+// blank returns as many empty lines as text has.
+func blank(text string) string { return strings.Repeat("\n", strings.Count(text, "\n")) }
+
 // TestBadCodeIsNoticed makes sure that the tests above can fail.
 func TestBadCodeIsNoticed(t *testing.T) {
 	blocks := goBlocks("text\n```go\npackage main\n```\nmore\n```text\nno\n```\n")
