@@ -10,10 +10,14 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/trace"
 )
 
 // badInputs are constructors with something that they cannot take: each panics
@@ -56,6 +60,10 @@ var badInputs = []struct {
 	hedgeInput("Counted", hedge.Config{Counted: true}, "true"),
 	{"Timeout, negative", func() { interceptors.Timeout(-time.Second) }, nil, []string{"timeout: ", "d is -1s", "must"}},
 	{"ConcurrencyLimit", func() { interceptors.ConcurrencyLimit(-1, limit.Queue{}) }, nil, []string{"limit: ", "is -1", "must"}},
+	{"Buffer", func() { interceptors.Buffer(-1) }, nil, []string{"buffer: ", "is -1", "must"}},
+	breakerInput("Ratio", breaker.Config{Ratio: 2}, "2"),
+	breakerInput("Window", breaker.Config{Window: -1}, "-1ns"),
+	{"Trace", func() { interceptors.Trace(trace.Config{Attributes: make([]attribute.KeyValue, 1)}) }, nil, []string{"trace: ", "Attributes[0]", "must"}},
 	queueInput("Queue.Max", limit.Queue{Max: -2}, "-2"),
 	queueInput("Queue.Timeout", limit.Queue{Timeout: -1}, "-1ns"),
 	rateInput("Rate.N", limit.Rate{}, "0"),
@@ -77,6 +85,10 @@ type input = struct {
 
 func retryInput(field string, c retry.Config, value string) input {
 	return input{"Retry, " + field, func() { interceptors.Retry(c) }, c.Validate, []string{"retry: ", field + " is " + value, "must"}}
+}
+
+func breakerInput(field string, c breaker.Config, value string) input {
+	return input{"Breaker, " + field, func() { interceptors.Breaker(c) }, c.Validate, []string{"breaker: ", field + " is " + value, "must"}}
 }
 
 func hedgeInput(field string, c hedge.Config, value string) input {
