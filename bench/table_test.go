@@ -35,11 +35,11 @@ func compare(b *testing.B, rows ...row) {
 	}
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\t\tns\tquartile\tx first\tallocs\t\n")
+	_, _ = fmt.Fprintf(w, "\t\tns\tquartile\tx first\tallocs\t\n")
 	for i, row := range rows {
-		fmt.Fprintf(w, "%s\t\t%.0f\t%.0f\t%.3f\t%.0f\t\n", row.name, quantile(times[i], 0.5), quantile(times[i], 0.25), quantile(ratios[i], 0.5), testing.AllocsPerRun(100, row.f))
+		_, _ = fmt.Fprintf(w, "%s\t\t%.0f\t%.0f\t%.3f\t%.0f\t\n", row.name, quantile(times[i], 0.5), quantile(times[i], 0.25), quantile(ratios[i], 0.5), testing.AllocsPerRun(100, row.f))
 	}
-	w.Flush()
+	_ = w.Flush() // to memory
 	// b.Log stops after ten lines.
 	fmt.Printf("\n%s, %d rounds\n%s", b.Name(), len(times[0]), text.String())
 }
