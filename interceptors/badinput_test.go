@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
-
 	"go.opentelemetry.io/otel/attribute"
+	"google.golang.org/grpc/codes"
 
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/hedge"

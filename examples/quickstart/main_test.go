@@ -45,8 +45,23 @@ func TestReport(t *testing.T) {
 	if success[1] <= success[0] {
 		t.Errorf("%.3f of the calls succeed through the stack, %.3f without", success[1], success[0])
 	}
+	for _, row := range []string{"retries", "refusals"} {
+		// "7: 4 A, 3 B": the sum, and what it is the sum of.
+		if total := rows.number(t, row, 1); rows.sum(t, row, 1) != 2*total && total != 0 {
+			t.Errorf("%s do not add up: %q", row, rows[row][1])
+		}
+	}
 	if rows.number(t, "retries", 1) == 0 {
 		t.Error("no retry, though one server is flaky")
+	}
+	var p99 [2]float64
+	for side := range 2 {
+		for _, kind := range demo.Kinds {
+			p99[side] += rows.number(t, kind+" p99", side)
+		}
+	}
+	if p99[1] >= p99[0] {
+		t.Errorf("the p99 of the four kinds add up to %v ms through the stack, %v ms without", p99[1], p99[0])
 	}
 	for _, line := range []string{"event retry", "turret.attempt=0 rpc.response.status_code=UNAVAILABLE", "turret.attempt=1 rpc.response.status_code=OK"} {
 		if !strings.Contains(out.String(), line) {
