@@ -24,8 +24,7 @@ type attempt struct {
 	opts   []grpc.CallOption
 
 	stream  grpc.ClientStream // set before the attempt becomes current
-	trailer metadata.MD       // if the stream is repeated
-	targets []target          // then: the caller's variables, with what gRPC gives this attempt
+	targets []target          // if the stream is repeated: the caller's variables, with what gRPC gives this attempt
 
 	over     bool
 	err      error // then: its status; before it is open: why not
@@ -73,7 +72,7 @@ func (c *clientStream) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 	c.attempts++
 	c.last = a
 	a.of, a.rpc = c, rpc
-	a.opts = append(rpc.options(c.opts, 3), grpc.OnFinish(a.finished))
+	a.opts = append(rpc.options(c.opts, 2), grpc.OnFinish(a.finished))
 	if c.replay != nil {
 		ctx, a.cancel = context.WithCancel(ctx)
 		c.replay.prepare(a)
@@ -185,7 +184,17 @@ func (c *clientStream) awaitOver(a *attempt) error {
 		return a.err
 	}
 	setTargets(a.targets)
-	return withPushback(a.err, a.trailer)
+	return withPushback(a.err, a.trailer())
+}
+
+// trailer returns the trailer of a, if it is needed: it may say when to come
+// back. It requires the mutex, and that OnFinish has reported the end.
+func (a *attempt) trailer() (md metadata.MD) {
+	if a.err == nil || a.stream == nil || a.of.replay == nil {
+		return nil
+	}
+	a.unlocked(func() { md = a.stream.Trailer() })
+	return md
 }
 
 // seal commits the stream to its current attempt. It requires c.mu.

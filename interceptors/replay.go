@@ -91,7 +91,6 @@ func (r *replay) prepare(a *attempt) {
 	if r.inner, r.name = chosenCodec(a.opts); r.inner != nil {
 		a.opts = append(a.opts, grpc.ForceCodecV2(r))
 	}
-	a.opts = append(a.opts, grpc.Trailer(&a.trailer))
 }
 
 func (r *replay) wrappedOutside() *wrapping {
