@@ -67,7 +67,7 @@ func FromStreamServer(stream grpc.StreamServerInterceptor) Layer {
 // another. Streams inside that are still open by then are cancelled. Inside
 // [Retry] the interceptor sees each attempt as a stream of its own, with all its
 // messages: those that are sent again are new copies. A stream costs a
-// goroutine more, and each of its messages two locks.
+// goroutine more, and each of its messages a few locks.
 func FromClient(unary grpc.UnaryClientInterceptor, stream grpc.StreamClientInterceptor) Layer {
 	mustHave("FromClient", "unary", unary == nil)
 	mustHave("FromClient", "stream", stream == nil)

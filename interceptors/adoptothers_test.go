@@ -19,6 +19,7 @@ import (
 	othersretry "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/retry"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
 	otherstimeout "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/timeout"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -126,6 +127,58 @@ func TestOthersLogging(t *testing.T) {
 			t.Errorf("logged\n%s\nwant\n%s", strings.Join(log.got, "\n"), strings.Join(want, "\n"))
 		}
 	})
+}
+
+// Their logging of a stream writes a line when RecvMsg shows the end. Inside a
+// Retry it gets to see that of each attempt, once, whoever notices it.
+func TestOthersLoggingInsideRetry(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		notices func(s grpc.ClientStream)
+	}{
+		{"RecvMsg", func(grpc.ClientStream) {}},
+		{"SendMsg", func(s grpc.ClientStream) {
+			synctest.Wait()
+			_ = s.SendMsg(new(request))
+		}},
+		{"Header", func(s grpc.ClientStream) {
+			_, _ = s.Header()
+		}},
+	} {
+		for _, k := range streamKinds {
+			inBubble(t, tt.name+"/"+k.String(), func(t *testing.T) {
+				var log lines
+				events := logging.WithLogOnEvents(logging.FinishCall)
+				w := newWorld(t, worldOf{
+					client: interceptors.New(retrying(2), interceptors.FromStreamClient(logging.StreamClientInterceptor(&log, events))),
+					server: unwellFor(1),
+				})
+				s, err := w.open(t.Context(), k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.name == "SendMsg" {
+					tt.notices(s)
+				} else {
+					go tt.notices(s)
+					err = s.SendMsg(new(request))
+				}
+				if err := errors.Join(err, s.CloseSend()); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := receive(s, k); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				log.mu.Lock()
+				defer log.mu.Unlock()
+				kind := " " + k.String()
+				if want := []string{"finished call" + kind + " Unavailable", "finished call" + kind + " OK"}; !slices.Equal(log.got, want) {
+					t.Errorf("logged %q, want %q", log.got, want)
+				}
+			})
+		}
+	}
 }
 
 type noMore struct{}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // callStream makes the interceptor the streamer of the leaf, which opens it and
@@ -52,10 +53,14 @@ type adoptedStream struct {
 	cancel    []context.CancelFunc // of each
 	alive     int                  // of those inside
 	err       error                // with which the last one inside ended
-	receiving bool                 // RecvMsg runs
+	receiving bool                 // RecvMsg of the interceptor's stream runs
+	told      error                // what it has returned where the caller did not ask
 	running   int                  // the interceptor itself, or methods of its stream
 	loose     bool                 // gRPC may write to variables of the caller
-	over      bool                 // the end is known: no more streams may be opened
+	closing   bool                 // no more streams may be opened
+	over      bool                 // the end is being reported
+	reported  bool                 // and has been
+	closed    bool                 // nobody outside waits any more
 	panicked  any                  // what ended it, if that was a panic
 }
 
@@ -107,7 +112,7 @@ func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, c
 func (a *adoptedStream) add(c *clientStream, cancel context.CancelFunc) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.over {
+	if a.closing {
 		return false
 	}
 	if a.alive == 0 {
@@ -174,7 +179,7 @@ func (a *adoptedStream) end(err error) {
 	a.ended.Do(func() {
 		a.stop()
 		a.mu.Lock()
-		a.over = true
+		a.over, a.closing = true, true
 		a.changed.Broadcast()
 		for _, cancel := range a.cancel {
 			cancel()
@@ -185,10 +190,18 @@ func (a *adoptedStream) end(err error) {
 		loose := a.loose
 		a.mu.Unlock()
 		a.loosen(loose)
+		defer a.setReported()
 		for _, f := range a.onFinish {
 			defer f(err) // even if one of them panics
 		}
 	})
+}
+
+func (a *adoptedStream) setReported() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reported = true
+	a.changed.Broadcast()
 }
 
 // loosen tells the attempt outside whether its end leaves a stream of gRPC
@@ -206,7 +219,7 @@ func (a *adoptedStream) close() (panicked any) {
 		a.stop()
 	}
 	a.mu.Lock()
-	a.over = true
+	a.closed, a.closing = true, true
 	panicked = a.panicked
 	a.mu.Unlock()
 	for i, c := range a.inside { // there will be no more of them
@@ -268,7 +281,7 @@ func (a *adoptedStream) leave() {
 // ended before, nobody waits for the panic outside, and it goes on here.
 func (a *adoptedStream) caught(p any) {
 	a.mu.Lock()
-	late := a.over
+	late := a.over || a.closed
 	if !late {
 		a.panicked = p
 	}
@@ -282,11 +295,11 @@ func (a *adoptedStream) caught(p any) {
 // RecvMsg shows the end of the stream: by its error, or by the one response of a
 // method that has one.
 func (a *adoptedStream) RecvMsg(m any) error {
+	if err := a.claim(); err != nil {
+		return err
+	}
+	defer a.release()
 	return a.run(func() error {
-		if !a.outer.fastRecv.Load() { // else nobody will ask
-			a.receives(true)
-			defer a.receives(false)
-		}
 		err := a.ClientStream.RecvMsg(m)
 		if err != nil || !a.outer.desc.ServerStreams {
 			a.end(err)
@@ -295,11 +308,22 @@ func (a *adoptedStream) RecvMsg(m any) error {
 	})
 }
 
-// receives notes whether RecvMsg runs, for continued.
-func (a *adoptedStream) receives(running bool) {
+// claim waits until no RecvMsg runs, and says that one will. If the end was told
+// already it returns that instead: not every interceptor can bear to tell twice.
+func (a *adoptedStream) claim() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.receiving = running
+	for a.receiving {
+		a.changed.Wait()
+	}
+	a.receiving = a.told == nil
+	return a.told
+}
+
+func (a *adoptedStream) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.receiving = false
 	a.changed.Broadcast()
 }
 
@@ -347,12 +371,33 @@ func (a *adoptedStream) continued() bool {
 	for ended && a.receiving && len(a.inside) == before && !a.over {
 		a.changed.Wait()
 	}
-	after, err, over := len(a.inside), a.err, a.over
-	a.mu.Unlock()
-	if ended && after == before && !over {
-		a.end(err)
+	again := len(a.inside) > before && !a.over
+	ask := ended && !again && !a.over
+	if ask {
+		a.closing, a.receiving = true, true
 	}
-	return after > before && !over
+	for a.over && !a.reported { // who asks will look whether it was
+		a.changed.Wait()
+	}
+	a.mu.Unlock()
+	if ask {
+		a.ask()
+	}
+	return again
+}
+
+// ask asks RecvMsg how the stream ended, for the interceptor waits to be asked:
+// it may have a line to log then.
+func (a *adoptedStream) ask() {
+	defer a.release()
+	err := a.ClientStream.RecvMsg(new(emptypb.Empty))
+	a.mu.Lock()
+	if err == nil { // a message, made up
+		err = a.err
+	}
+	a.told = err
+	a.mu.Unlock()
+	a.end(err)
 }
 
 // CloseSend shows nothing.

@@ -46,25 +46,31 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer stop()
-	conn, err := grpc.NewClient(address, append(clientStack().DialOptions(),
+	conn, err := grpc.NewClient(address, append(clientStack(&log).DialOptions(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDisableRetry(), // gRPC's own, which would multiply with ours
 	)...)
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
-	defer conn.Close()
-	return tell(ctx, echov1.NewEchoServiceClient(conn), &log, out)
+	report, err := tell(ctx, echov1.NewEchoServiceClient(conn), &log)
+	if err := errors.Join(err, conn.Close()); err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, report)
+	return err
 }
+
+const usage = `Calls a server through go-grpc-middleware's interceptors and Turret's layers, in one stack.
+
+usage: ecosystem
+`
 
 // parse takes no argument but -h.
 func parse(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("ecosystem", flag.ContinueOnError)
 	flags.SetOutput(out)
-	flags.Usage = func() {
-		fmt.Fprintln(out, "Calls a server through go-grpc-middleware's interceptors and Turret's layers, in one stack.")
-		fmt.Fprintln(out, "\nusage: ecosystem")
-	}
+	flags.Usage = func() { _, _ = io.WriteString(out, usage) }
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

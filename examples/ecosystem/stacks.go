@@ -19,37 +19,31 @@ import (
 // easily full.
 const maxRPCs = 1
 
-// serverStack is of theirs and ours, as they are best ordered.
+// serverStack is of theirs and ours, in the order in which an RPC meets them.
 func serverStack(log logging.Logger) *interceptors.Stack {
-	events := logging.WithLogOnEvents(logging.FinishCall)
+	ends := logging.WithLogOnEvents(logging.FinishCall)
 	return interceptors.New(
 		interceptors.Recover(),
-		interceptors.Named("logging", interceptors.FromServer( // sees also what is refused inside it
-			logging.UnaryServerInterceptor(log, events),
-			logging.StreamServerInterceptor(log, events),
-		)),
-		interceptors.Named("auth", interceptors.FromServer( // a stranger takes no place in the limit
-			auth.UnaryServerInterceptor(authenticate),
-			auth.StreamServerInterceptor(authenticate),
-		)),
+		// Theirs. Outside of all that may end the RPC, so that it sees every end.
+		interceptors.FromServer(logging.UnaryServerInterceptor(log, ends), logging.StreamServerInterceptor(log, ends)),
+		// Theirs. Outside of the limit, so that strangers take no place.
+		interceptors.FromServer(auth.UnaryServerInterceptor(authenticate), auth.StreamServerInterceptor(authenticate)),
+		// Ours, which finds in the context what theirs has found out.
+		interceptors.Filter(onlyAlice),
 		interceptors.ConcurrencyLimit(maxRPCs, limit.Queue{}),
 		interceptors.ForKind([]interceptors.Kind{interceptors.KindUnary}, interceptors.Timeout(time.Second)),
-		interceptors.Named("validation", interceptors.FromServer(
-			validator.UnaryServerInterceptor(),
-			validator.StreamServerInterceptor(),
-		)),
+		// Theirs. It sees the messages of streams as they come.
+		interceptors.FromServer(validator.UnaryServerInterceptor(), validator.StreamServerInterceptor()),
 	)
 }
 
-// clientStack has an interceptor of theirs inside a Retry of ours: it runs for
-// each attempt.
-func clientStack() *interceptors.Stack {
+// clientStack has an interceptor of theirs inside a Retry of ours: it sees each
+// attempt as an RPC.
+func clientStack(log logging.Logger) *interceptors.Stack {
+	ends := logging.WithLogOnEvents(logging.FinishCall)
 	return interceptors.New(
 		interceptors.Retry(retry.Config{Backoff: retry.Backoff{Base: 10 * time.Millisecond}}),
-		interceptors.ForKind([]interceptors.Kind{interceptors.KindUnary}, interceptors.Timeout(time.Second)),
-		interceptors.Named("validation", interceptors.FromUnaryClient( // they have none for streams
-			validator.UnaryClientInterceptor(),
-		)),
+		interceptors.FromClient(logging.UnaryClientInterceptor(log, ends), logging.StreamClientInterceptor(log, ends)),
 	)
 }
 
@@ -61,15 +55,16 @@ func authenticate(ctx context.Context) (context.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	if token != "let alice in" {
+	name, ok := map[string]string{"a1": "alice", "b2": "bob"}[token]
+	if !ok {
 		return nil, status.Error(codes.Unauthenticated, "who are you?")
 	}
-	return context.WithValue(ctx, userKey{}, "alice"), nil
+	return context.WithValue(ctx, userKey{}, name), nil
 }
 
-// user returns who made the RPC: what authenticate found out reaches the handler
-// and all layers inside.
-func user(ctx context.Context) string {
-	name, _ := ctx.Value(userKey{}).(string)
-	return name
+func onlyAlice(ctx context.Context, _ *interceptors.RPC) (context.Context, error) {
+	if name := ctx.Value(userKey{}); name != "alice" {
+		return nil, status.Errorf(codes.PermissionDenied, "%v is not alice", name)
+	}
+	return ctx, nil
 }
