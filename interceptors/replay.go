@@ -31,20 +31,24 @@ type replay struct {
 	targets []target  // where callers want header, trailer and peer, with their first values
 	outside *wrapping // what layers outside the one that repeats wrapped
 
-	// The message that is being sent, from take or retake to release.
-	message  any
-	captured mem.BufferSlice // if it is the first time: its bytes, once encoded
-	again    mem.BufferSlice // if not: its bytes
-
+	sending  sending // between take or retake and release
 	messages []kept
 	size     int // of messages, in bytes
 	few      [4]kept
 }
 
+// sending is the message that is being sent.
+type sending struct {
+	message any
+	again   bool            // it was sent before
+	encoded bool            // data are its bytes
+	data    mem.BufferSlice // ours if not again
+}
+
 // kept is a message that was sent.
 type kept struct {
-	data mem.BufferSlice
-	like any // a message of the same type
+	data        mem.BufferSlice
+	messageType any
 }
 
 // codec is what gRPC's several kinds of codec have in common.
@@ -113,64 +117,65 @@ func (r *replay) Marshal(v any) (mem.BufferSlice, error) {
 	if r.of.fastSend.Load() {
 		return r.inner.Marshal(v)
 	}
-	message, again := r.sending()
-	same := sameMessage(v, message)
-	if same && again != nil {
-		again.Ref()
-		return again, nil
+	sent := r.current()
+	same := sameMessage(v, sent.message)
+	if same && sent.again {
+		sent.data.Ref()
+		return sent.data, nil
 	}
 	data, err := r.inner.Marshal(v)
-	if err != nil || message == nil || again != nil {
+	if err != nil || sent.message == nil || sent.again {
 		return data, err
 	}
 	if same {
 		data.Ref()
 		r.capture(data)
-	} else if original, err := r.inner.Marshal(message); err == nil {
+	} else if original, err := r.inner.Marshal(sent.message); err == nil {
 		r.capture(original) // v took its place
 	}
 	return data, nil
 }
 
-// sending returns the message that is being sent, and its bytes if that is not
-// for the first time.
-func (r *replay) sending() (message any, again mem.BufferSlice) {
+// current returns what is being sent.
+func (r *replay) current() sending {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
-	return r.message, r.again
+	return r.sending
 }
 
 // capture takes over data, the bytes of the message that is being sent.
 func (r *replay) capture(data mem.BufferSlice) {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
-	r.captured.Free() // of a message that became several
-	r.captured = data
+	r.sending.data.Free() // of a message that became several
+	r.sending.encoded, r.sending.data = true, data
 }
 
 // take says that m is about to be sent for the first time. It requires the
 // mutex, as does what follows.
-func (r *replay) take(m any) { r.message = m }
+func (r *replay) take(m any) { r.sending = sending{message: m} }
 
-// retake says that m is about to be sent, and its bytes are data.
-func (r *replay) retake(m any, data mem.BufferSlice) { r.message, r.again = m, data }
+// retake says that m is about to be sent, as what k is.
+func (r *replay) retake(m any, k kept) {
+	r.sending = sending{message: m, again: true, encoded: true, data: k.data}
+}
 
-// keep keeps the message that was sent. It reports false if it was not encoded
-// here, or if too much is kept.
+// keep keeps the message that was sent, whose bytes are known. It reports false
+// if too much is kept.
 func (r *replay) keep() bool {
-	if r.captured == nil {
-		return false
-	}
-	r.messages = append(r.messages, kept{r.captured, r.message})
-	r.size += r.captured.Len()
-	r.captured = nil
+	s := &r.sending
+	r.messages = append(r.messages, kept{s.data, messageType(s.message)})
+	r.size += s.data.Len()
+	s.data = nil
 	return r.size <= r.limit
 }
 
 // release ends what take or retake began.
 func (r *replay) release() {
-	r.captured.Free()
-	r.message, r.captured, r.again = nil, nil, nil
+	if !r.sending.again {
+		r.sending.data.Free()
+	}
+	r.sending = sending{}
 }
 
 // drop gives all bytes back.
@@ -210,9 +215,10 @@ func (c *clientStream) replayInto(a *attempt) {
 // needs no further report: a local one has ended the attempt, and io.EOF is
 // looked into.
 func (c *clientStream) sendAgain(a *attempt, k kept) {
-	c.replay.retake(c.replay.decoded(k), k.data)
+	m := c.replay.decoded(k)
+	c.replay.retake(m, k)
 	defer c.replay.release()
-	err := a.send(c.replay.message)
+	err := a.send(m)
 	if err == nil {
 		return
 	}
@@ -230,7 +236,7 @@ func (c *clientStream) sendAgain(a *attempt, k kept) {
 func (r *replay) decoded(k kept) any {
 	r.of.mu.Unlock()
 	defer r.of.mu.Lock()
-	m := newMessage(k.like)
+	m := newOf(k.messageType)
 	if m == nil || r.inner.Unmarshal(k.data, m) != nil {
 		return &encoded{k.data}
 	}

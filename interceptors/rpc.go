@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Kind is the kind of an RPC: which sides send a stream of messages.
@@ -324,13 +325,28 @@ func typeName(m any) string {
 	return fmt.Sprintf("%T", m)
 }
 
-// newMessage returns an empty message of the type of m.
-func newMessage(m any) any {
+// newMessage returns an empty message of the type of m; nil if that is not of a
+// kind that can be decoded into.
+func newMessage(m any) any { return newOf(messageType(m)) }
+
+// messageType returns the type of m, for newOf: for those who do not want to
+// keep m, which may change.
+func messageType(m any) any {
 	if p, ok := m.(proto.Message); ok {
-		return p.ProtoReflect().New().Interface()
+		return p.ProtoReflect().Type()
 	}
-	if t := reflect.TypeOf(m); t != nil && t.Kind() == reflect.Pointer {
-		return reflect.New(t.Elem()).Interface()
+	return reflect.TypeOf(m)
+}
+
+// newOf returns an empty message of a type.
+func newOf(messageType any) any {
+	switch t := messageType.(type) {
+	case protoreflect.MessageType:
+		return t.New().Interface()
+	case reflect.Type:
+		if t.Kind() == reflect.Pointer {
+			return reflect.New(t.Elem()).Interface()
+		}
 	}
 	return nil
 }

@@ -136,19 +136,14 @@ func (c *clientStream) sendEnded() error {
 // stream has reached the caller: m is to be sent on what follows. It requires
 // c.mu.
 func (c *clientStream) sendOn(a *attempt, m any) (again bool, err error) {
-	if !c.sealed {
-		c.replay.take(m)
-		defer c.replay.release()
+	if c.sealed {
+		err = a.send(m)
+	} else {
+		again, err = c.sendAndKeep(a, m)
 	}
-	err = a.send(m)
 	switch {
-	case err == nil && !c.sealed && a.over && c.replay.captured == nil:
-		return true, nil // it came too late for a, which did not even encode it
 	case err == nil:
-		if !c.sealed && !c.replay.keep() {
-			c.seal()
-		}
-		return false, nil
+		return again, nil
 	case err != io.EOF: //nolint:errorlint // gRPC returns it unwrapped
 		c.seal()
 		return false, c.ended(err)
@@ -162,6 +157,25 @@ func (c *clientStream) sendOn(a *attempt, m any) (again bool, err error) {
 	}
 	c.seal()
 	return false, c.sendEnded()
+}
+
+// sendAndKeep sends m on a, and keeps it if that succeeds. If it cannot be kept
+// the stream is committed, unless m came too late: it was not even encoded for
+// a, which has ended. It requires c.mu.
+func (c *clientStream) sendAndKeep(a *attempt, m any) (late bool, err error) {
+	c.replay.take(m)
+	defer c.replay.release()
+	err = a.send(m)
+	encoded := c.replay.sending.encoded
+	switch {
+	case err != nil, c.sealed:
+		return false, err
+	case a.over && !encoded:
+		return true, nil
+	case !encoded, !c.replay.keep():
+		c.seal()
+	}
+	return false, nil
 }
 
 // learn finds out, after SendMsg returned io.EOF, whether a is over. A RecvMsg

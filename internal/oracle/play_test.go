@@ -153,7 +153,7 @@ func (p *performance) ended(err error) {
 // sends is the sending goroutine. It uses one message again and again, and its
 // bytes too.
 func (p *performance) sends(stream grpc.ClientStream) {
-	m := new(message)
+	m, reused := new(message), []byte(nil)
 	dead, sent := false, 0
 	for _, a := range p.send {
 		switch a.verb {
@@ -161,7 +161,9 @@ func (p *performance) sends(stream grpc.ClientStream) {
 			if dead {
 				continue
 			}
-			m.Value = append(m.Value[:0], content(sent, a.n)...)
+			m.Reset()
+			reused = append(reused[:0], content(sent, a.n)...)
+			m.Value = reused
 			sent++
 			err := stream.SendMsg(m)
 			dead = err == io.EOF //nolint:errorlint // gRPC returns it unwrapped
