@@ -287,6 +287,18 @@ func TestStreamCancelledBetweenAttempts(t *testing.T) {
 				interceptors.Admit(place),
 			)
 		}, func(_ *scripted, cancel func()) { cancel() }, codes.Canceled, time.Second},
+		{"ClientConn.Close in a line", func() interceptors.Layer {
+			place := limit.NewConcurrency(1, limit.Queue{Max: 1, Timeout: 5 * time.Second})
+			takePlace := func(ctx context.Context, attempt int, _ error, _ time.Duration) {
+				if attempt == 1 {
+					_, _ = place.Enter(ctx)
+				}
+			}
+			return turret.Stack(
+				interceptors.Retry(retry.Config{Backoff: noDelay, Budget: always, OnRetry: takePlace}),
+				interceptors.Admit(place),
+			)
+		}, func(p *scripted, _ func()) { _ = p.Conn.Close() }, codes.ResourceExhausted, 10 * time.Second},
 		// gRPC tells nobody who does not use the connection.
 		{"ClientConn.Close in the backoff", func() interceptors.Layer {
 			return interceptors.Retry(retry.Config{Backoff: fixed(10 * time.Second), Budget: always})
@@ -312,6 +324,26 @@ func TestStreamCancelledBetweenAttempts(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A stream whose context has ended before it began is not sent, and ends once.
+func TestStreamWithEndedContext(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			p := serve(t, new(failingFirst).serve, again())
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			var finished []error
+			_, err := p.openIn(ctx, k, grpc.OnFinish(func(err error) { finished = append(finished, err) }))
+			if status.Code(err) != codes.Canceled || len(finished) != 1 || status.Code(finished[0]) != codes.Canceled {
+				t.Errorf("NewStream: %v; OnFinish was called with %v", err, finished)
+			}
+			synctest.Wait()
+			if n := p.streams.Load(); n != 0 {
+				t.Errorf("%d attempts reached the server", n)
+			}
+		})
 	}
 }
 
