@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/list"
@@ -99,14 +100,14 @@ func describeSpan(s tracetest.SpanStub) string {
 var shown = []attribute.Key{trace.AttemptKey, trace.LayerKey, trace.ReasonKey, trace.DelayKey, "rpc.response.status_code"}
 
 func describeAttributes(attributes []attribute.KeyValue) string {
-	text := ""
+	var text strings.Builder
 	slices.SortStableFunc(attributes, func(a, b attribute.KeyValue) int {
 		return cmp.Compare(slices.Index(shown, a.Key), slices.Index(shown, b.Key))
 	})
 	for _, a := range attributes {
 		if slices.Contains(shown, a.Key) {
-			text += fmt.Sprintf(" %s=%s", a.Key, a.Value.Emit())
+			fmt.Fprintf(&text, " %s=%s", a.Key, a.Value.Emit())
 		}
 	}
-	return text
+	return text.String()
 }
