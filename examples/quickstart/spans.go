@@ -106,7 +106,7 @@ func describeAttributes(attributes []attribute.KeyValue) string {
 	})
 	for _, a := range attributes {
 		if slices.Contains(shown, a.Key) {
-			fmt.Fprintf(&text, " %s=%s", a.Key, a.Value.Emit())
+			fmt.Fprintf(&text, " %s=%s", a.Key, a.Value.String())
 		}
 	}
 	return text.String()
