@@ -12,8 +12,8 @@
 // keeps many clients from running to the same endpoint at once; comparing is
 // what makes the longest line short.
 //
-//  1. The load is the mean latency of the last second times the calls in flight
-//     plus one ([load.EWMA]). Latency differences of less than a quarter are
+//  1. The load is the mean latency of about the last second times the calls in
+//     flight plus one ([load.EWMA]). Latency differences of less than a fifth are
 //     taken for chance.
 //  2. An endpoint that fails three times in a row, or half of the time, is
 //     banned for two seconds. Then one call tries it out. While the tries fail

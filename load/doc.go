@@ -5,7 +5,7 @@
 // turns that into one number. It does not read a clock, does not lock, and
 // allocates nothing, so that asking two endpoints costs a few nanoseconds.
 //
-//   - [EWMA] is the mean latency of the last second times what is in flight:
+//   - [EWMA] is the mean latency of about the last second times what is in flight:
 //     what package balance uses unless it is told otherwise.
 //   - [PeakEWMA] remembers peaks for long, as Finagle and Tower do.
 //   - [Pending] is what is in flight.

@@ -12,7 +12,7 @@ import (
 // both [NewPeakEWMA] and [NewEWMA], which differ in their decay and penalty.
 type EWMAConfig struct {
 	// Decay is the time in which the weight of the past falls to 1/e. 0 means
-	// 10 s for PeakEWMA, as in Finagle, and 1 s for EWMA; at least 1 µs. A long
+	// 10 s for PeakEWMA, as in Finagle, and 500 ms for EWMA; at least 1 µs. A long
 	// decay remembers a slow endpoint for longer, and a short pause too.
 	Decay time.Duration
 	// DefaultRTT is what an endpoint that was never measured is taken for while
@@ -53,7 +53,7 @@ const (
 	defaultRTT         = 30 * time.Millisecond
 	defaultPeakDecay   = 10 * time.Second
 	defaultPeakPenalty = 5 * time.Second
-	defaultDecay       = time.Second
+	defaultDecay       = 500 * time.Millisecond
 	penaltyFactor      = 10
 )
 
@@ -219,13 +219,13 @@ func (e *EWMA) Load(now int64) float64 {
 // InFlight returns the number of calls in flight.
 func (e *EWMA) InFlight() int64 { return e.l.flight.inFlight() }
 
-// withoutNoise takes a difference of less than a quarter from the typical
-// latency for chance, and larger ones for a quarter less than they look. The
+// withoutNoise takes a difference of less than a fifth from the typical
+// latency for chance, and larger ones for a fifth less than they look. The
 // average of a few samples is never exact; without this, of two endpoints that
 // are alike the one that was lucky last would have every call until its luck
 // turns.
 func withoutNoise(expected, typical float64) float64 {
-	const noise = 1.25
+	const noise = 1.2
 	switch {
 	case typical == 0:
 		return expected

@@ -68,15 +68,15 @@ func TestPeakEWMA(t *testing.T) {
 func TestEWMA(t *testing.T) {
 	tr := load.NewEWMA(load.EWMAConfig{})
 	answer(tr, 1000*ms, 10*ms)
-	answer(tr, 2000*ms, 110*ms) // a mean: a peak is averaged in
+	answer(tr, 1500*ms, 110*ms) // a mean: a peak is averaged in
 	e := math.Exp(-1)
 	want := (10*e + 110*(1-e)) * float64(ms)
-	if got := tr.Load(2000 * ms); !near(got, want) {
+	if got := tr.Load(1500 * ms); !near(got, want) {
 		t.Fatalf("Load = %v, want %v", got, want)
 	}
-	tr.Start(2000 * ms)
-	tr.Start(2000 * ms)
-	if got := tr.Load(2000 * ms); !near(got, 3*want) {
+	tr.Start(1500 * ms)
+	tr.Start(1500 * ms)
+	if got := tr.Load(1500 * ms); !near(got, 3*want) {
 		t.Fatalf("with two in flight Load = %v, want %v", got, 3*want)
 	}
 }
@@ -112,7 +112,7 @@ func TestPenalty(t *testing.T) {
 		}
 		tr := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
 		tr.Done(ms, tr.Start(0), turret.Failure, 0)
-		if got, want := tr.Load(ms), 40*float64(ms)/1.25; !near(got, want) {
+		if got, want := tr.Load(ms), 40*float64(ms)/1.2; !near(got, want) {
 			t.Errorf("Load = %v, want %v", got, want)
 		}
 	})
