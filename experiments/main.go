@@ -146,7 +146,7 @@ func runAll(todo []cell, parallel int, keep string, results map[string]cell) {
 	if err != nil {
 		panic(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read or synced already
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	slots := make(chan struct{}, parallel)
@@ -257,7 +257,7 @@ func load(name string) map[string]cell {
 	if err != nil {
 		return results
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // read or synced already
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var c cell
 		if json.Unmarshal(lines.Bytes(), &c) == nil {

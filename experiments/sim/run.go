@@ -129,8 +129,8 @@ func address(i int) string { return fmt.Sprintf("b%03d", i) }
 
 // serve starts the servers.
 func (w *world) serve(backends []*Backend) {
-	for i, b := range backends {
-		s := newServer(w, i, b)
+	for _, b := range backends {
+		s := newServer(w, b)
 		w.backends = append(w.backends, s)
 		go func() { _ = s.grpc.Serve(s.listener) }()
 	}
@@ -246,7 +246,7 @@ type server struct {
 	arrivals []int32
 }
 
-func newServer(w *world, i int, b *Backend) *server {
+func newServer(w *world, b *Backend) *server {
 	s := &server{Backend: b, world: w, listener: bufconn.Listen(16 << 10)}
 	s.arrivals = make([]int32, w.scenario.Duration/BinWidth+20)
 	if b.Workers > 0 {
@@ -267,6 +267,7 @@ var description = grpc.ServiceDesc{
 	Methods:     []grpc.MethodDesc{{MethodName: "A", Handler: handle}, {MethodName: "B", Handler: handle}},
 }
 
+//nolint:revive // the form of gRPC's generated handlers
 func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	in := new(wrapperspb.UInt64Value)
 	if err := decode(in); err != nil {
