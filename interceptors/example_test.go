@@ -47,7 +47,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer conn.Close() //nolint:errcheck // an example
+	defer conn.Close()
 
 	client := healthpb.NewHealthClient(conn)
 	reply, err := client.Check(context.Background(), &healthpb.HealthCheckRequest{})
