@@ -628,3 +628,24 @@ func TestTraceThroughAdopted(t *testing.T) {
 		})
 	}
 }
+
+// A message through an adopted stream, there and back, costs no allocation more
+// than on a bare connection.
+func TestAdoptedMessageAllocations(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	perMessage := func(w *world) float64 {
+		s, err := w.open(ctx, interceptors.KindBidiStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, res := new(request), new(response)
+		return allocations(func() {
+			if err := errors.Join(s.SendMsg(req), s.RecvMsg(res)); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	adopted := newWorld(t, worldOf{client: interceptors.New(streamOf(unchanged))})
+	wantAllocations(t, perMessage(newWorld(t, worldOf{})), perMessage(adopted))
+}
