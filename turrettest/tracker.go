@@ -24,11 +24,12 @@ func TestTracker(t *testing.T, f func() load.Tracker) {
 	t.Helper()
 	for _, c := range trackerCases {
 		t.Run(c.name, func(t *testing.T) {
-			s := &trackerSubject{T: t, make: f}
-			c.check(s)
-			if t.Failed() {
-				t.Logf("the rule: %s", c.rule)
-			}
+			defer func() { // also when the case ends early
+				if t.Failed() {
+					t.Logf("the rule: %s", c.rule)
+				}
+			}()
+			c.check(&trackerSubject{T: t, make: f})
 		})
 	}
 }

@@ -19,7 +19,7 @@ const (
 // finagleLatencies is the latency trace of Finagle's own benchmark, in
 // milliseconds, one a line (finagle-benchmark, Apache License 2.0).
 //
-//go:embed finagle-latencies.txt.gz
+//go:embed testdata/finagle-latencies.txt.gz
 var finagleLatencies []byte
 
 // trace returns the latencies of the trace.
