@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +21,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
 )
 
@@ -578,6 +581,46 @@ func TestFaultsPassThroughAdopted(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// Hedges run through adopted interceptors side by side, each with a reply of its
+// own; and an adopted interceptor may be hedged inside.
+func TestAdoptedIsHedged(t *testing.T) {
+	h := interceptors.Hedge(hedge.Config{Delay: time.Second, Budget: retry.Unlimited})
+	for name, layers := range map[string]func(adopted interceptors.Layer) []interceptors.Layer{
+		"inside a Hedge": func(adopted interceptors.Layer) []interceptors.Layer { return []interceptors.Layer{h, adopted} },
+		"around a Hedge": func(adopted interceptors.Layer) []interceptors.Layer { return []interceptors.Layer{adopted, h} },
+		"inside a Retry and a Hedge": func(adopted interceptors.Layer) []interceptors.Layer {
+			return []interceptors.Layer{retrying(2), h, adopted}
+		},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			var ran, served atomic.Int64
+			adopted := around(func(ctx context.Context, next func(context.Context) error) error {
+				ran.Add(1)
+				return next(ctx)
+			}).adopted()
+			w := newWorld(t, worldOf{client: interceptors.New(layers(adopted)...)})
+			w.server.before = func(ctx context.Context) {
+				if served.Add(1) == 1 {
+					<-ctx.Done() // the first attempt hangs
+				}
+			}
+			var trailer metadata.MD
+			plan := &echov1.Plan{Trailers: []*echov1.MetadataEntry{{Key: "t", Values: []string{"1"}}}}
+			r := w.do(t.Context(), interceptors.KindUnary, plan, grpc.Trailer(&trailer))
+			if err := errors.Join(r.wants(codes.OK, ""), w.settle()); err != nil {
+				t.Fatal(err)
+			}
+			want := int64(2)
+			if name == "around a Hedge" {
+				want = 1
+			}
+			if ran.Load() != want || r.took != time.Second || string(r.responses[0].GetPayload()) != "payload" || len(trailer.Get("t")) != 1 {
+				t.Errorf("the interceptor ran %d times, %v, %v, trailer %v", ran.Load(), r.took, r.responses[0], trailer)
+			}
 		})
 	}
 }
