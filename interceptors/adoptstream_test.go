@@ -286,29 +286,48 @@ func TestAdoptedStreamMadeUpWithVariables(t *testing.T) {
 	}
 }
 
-// A stream whose context ends while its caller asks for the header, and who then
-// forgets it, is over.
-func TestAdoptedStreamCancelledInHeader(t *testing.T) {
-	for _, k := range streamKinds {
-		inBubble(t, k.String(), func(t *testing.T) {
-			in := newRoom()
-			in.inner = streamOf(inAnother)
-			w := newWorld(t, worldOf{client: in.stack()})
-			ctx, cancel := context.WithCancel(holding(t.Context()))
-			defer cancel()
-			s, err := w.open(ctx, k)
-			if err != nil {
-				t.Fatal(err)
+// A stream whose context ends while its caller is in a method that says nothing of
+// it, and who then forgets the stream, is over.
+func TestAdoptedStreamCancelledInAMethod(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		waits func(s grpc.ClientStream)
+	}{
+		{"Header", func(s grpc.ClientStream) { _, _ = s.Header() }},
+		{"SendMsg", func(s grpc.ClientStream) {
+			big := &request{Payload: make([]byte, 1<<20)}
+			for s.SendMsg(big) == nil {
+				continue // until flow control stops it
 			}
-			<-w.server.held
-			go func() { _, _ = s.Header() }()
-			synctest.Wait()
-			cancel()
-			synctest.Wait()
-			if err := errors.Join(in.wants(turret.Ignored), w.settle()); err != nil {
-				t.Error(err)
+		}},
+	} {
+		for _, k := range streamKinds {
+			if tt.name == "SendMsg" && !clientStreams(k) {
+				continue
 			}
-		})
+			inBubble(t, tt.name+"/"+k.String(), func(t *testing.T) {
+				in := newRoom()
+				in.inner = streamOf(inAnother)
+				w := newWorld(t, worldOf{client: in.stack()})
+				ctx, cancel := context.WithCancel(holding(t.Context()))
+				defer cancel()
+				s, err := w.open(ctx, k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-w.server.held
+				go tt.waits(s)
+				synctest.Wait()
+				if !in.full() {
+					t.Fatal("the stream is over before its context has ended")
+				}
+				cancel()
+				synctest.Wait()
+				if err := errors.Join(in.wants(turret.Ignored), w.settle()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
