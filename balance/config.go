@@ -23,7 +23,7 @@ type Config struct {
 	// Load is how endpoints are compared. "" means [LoadEWMA].
 	Load LoadKind
 	// Decay is the time in which the weight of a measured latency falls to 1/e.
-	// 0 means the default of the tracker: 500 ms for LoadEWMA, 10 s for
+	// 0 means the default of the tracker: 800 ms for LoadEWMA, 10 s for
 	// LoadPeakEWMA. At least 1 µs.
 	Decay time.Duration
 	// DefaultRTT is what endpoints are taken for while none of them has

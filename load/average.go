@@ -98,3 +98,12 @@ func (a *average) record(now int64, sample float64, peak bool) {
 		}
 	}
 }
+
+// last returns the value at the last record; infinite if there was none.
+func (a *average) last() float64 {
+	word := a.word.Load()
+	if word == 0 {
+		return math.Inf(1)
+	}
+	return float64(math.Float32frombits(uint32(word >> 32)))
+}

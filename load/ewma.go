@@ -12,7 +12,7 @@ import (
 // both [NewPeakEWMA] and [NewEWMA], which differ in their decay and penalty.
 type EWMAConfig struct {
 	// Decay is the time in which the weight of the past falls to 1/e. 0 means
-	// 10 s for PeakEWMA, as in Finagle, and 500 ms for EWMA; at least 1 µs. A long
+	// 10 s for PeakEWMA, as in Finagle, and 800 ms for EWMA; at least 1 µs. A long
 	// decay remembers a slow endpoint for longer, and a short pause too.
 	Decay time.Duration
 	// DefaultRTT is what an endpoint that was never measured is taken for while
@@ -53,8 +53,12 @@ const (
 	defaultRTT         = 30 * time.Millisecond
 	defaultPeakDecay   = 10 * time.Second
 	defaultPeakPenalty = 5 * time.Second
-	defaultDecay       = 500 * time.Millisecond
+	defaultDecay       = 800 * time.Millisecond
 	penaltyFactor      = 10
+	// longestSample bounds what one answer does to a mean, as a multiple of it:
+	// one call of a long tail, or one that a pause held up, says little about
+	// the next one.
+	longestSample = 2
 )
 
 // maxRetryAfter bounds what a server can ask for, as Linkerd does: one wrong
@@ -93,8 +97,10 @@ func (l *latency) done(now int64, t turret.Ticket, o turret.Outcome, retryAfter 
 	switch o {
 	case turret.Unused:
 	case turret.Success:
-		if timed {
-			l.average.record(now, elapsed, peak)
+		if timed && peak {
+			l.average.record(now, elapsed, true)
+		} else if timed {
+			l.average.record(now, min(elapsed, longestSample*l.average.last()), false)
 		}
 	case turret.Ignored: // it would have taken at least this long
 		if known, ok := l.average.load(now); ok && elapsed > known || !ok && elapsed > l.unmeasured() {
@@ -178,10 +184,11 @@ func (p *PeakEWMA) Load(now int64) float64 {
 func (p *PeakEWMA) InFlight() int64 { return p.l.flight.inFlight() }
 
 // EWMA is a [Tracker] like [PeakEWMA] with two differences. Its average is a
-// mean, with a short memory: a long one, and one that jumps to the peaks, keeps
-// away from endpoints that paused for a moment, and sends their load to the
-// others. And it does not take small differences from the typical latency of
-// its Fleet for true. The load is in nanoseconds.
+// mean, with a short memory, in which one answer counts as twice the mean at
+// most: a long memory, and one that jumps to the peaks, keeps away from
+// endpoints that paused for a moment, and sends their load to the others. And
+// it does not take small differences from the typical latency of its Fleet for
+// true. The load is in nanoseconds.
 //
 // Make one with [NewEWMA].
 type EWMA struct {

@@ -66,18 +66,23 @@ func TestPeakEWMA(t *testing.T) {
 }
 
 func TestEWMA(t *testing.T) {
-	tr := load.NewEWMA(load.EWMAConfig{})
+	tr := load.NewEWMA(load.EWMAConfig{Decay: time.Second})
 	answer(tr, 1000*ms, 10*ms)
-	answer(tr, 1500*ms, 110*ms) // a mean: a peak is averaged in
+	answer(tr, 2000*ms, 15*ms) // a mean: a peak is averaged in
 	e := math.Exp(-1)
-	want := (10*e + 110*(1-e)) * float64(ms)
-	if got := tr.Load(1500 * ms); !near(got, want) {
-		t.Fatalf("Load = %v, want %v", got, want)
+	mean := 10*e + 15*(1-e)
+	if got := tr.Load(2000 * ms); !near(got, mean*float64(ms)) {
+		t.Fatalf("Load = %v ns, want %v ms", got, mean)
 	}
-	tr.Start(1500 * ms)
-	tr.Start(1500 * ms)
-	if got := tr.Load(1500 * ms); !near(got, 3*want) {
-		t.Fatalf("with two in flight Load = %v, want %v", got, 3*want)
+	answer(tr, 3000*ms, 1000*ms) // counts as twice the mean
+	mean = mean*e + 2*mean*(1-e)
+	if got := tr.Load(3000 * ms); !near(got, mean*float64(ms)) {
+		t.Fatalf("after an answer of 1 s Load = %v ns, want %v ms", got, mean)
+	}
+	tr.Start(3000 * ms)
+	tr.Start(3000 * ms)
+	if got := tr.Load(3000 * ms); !near(got, 3*mean*float64(ms)) {
+		t.Fatalf("with two in flight Load = %v ns, want 3 x %v ms", got, mean)
 	}
 }
 
