@@ -464,7 +464,7 @@ func TestOutliersBan(t *testing.T) {
 func TestStateSurvives(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		endpoints := fakeconn.Endpoints(4)
-		f := newFleet(t, balance.Config{}, endpoints)
+		f := newFleet(t, balance.Config{Failures: balance.Failures{BanFor: time.Minute}}, endpoints)
 		var conn *fakeconn.SubConn
 		for conn == nil {
 			if p := f.pick(); p.address == first {
@@ -474,7 +474,7 @@ func TestStateSurvives(t *testing.T) {
 				p.done(answered)
 			}
 		}
-		f.serve(100, sick(down))
+		f.serve(500, sick(down))
 		conn.Become(connectivity.Idle) // lost; it connects again by itself
 		f.conn.Settle()
 		synctest.Wait()
