@@ -150,19 +150,32 @@ const rounds = 5
 
 func TestInterop(t *testing.T) {
 	for _, w := range weaknesses {
-		for _, builtIn := range []bool{false, true} {
-			name := w.name + "/grpc's own retry off"
-			if builtIn {
-				name = w.name + "/grpc's own retry on"
-			}
-			t.Run(name, func(t *testing.T) {
+		for _, s := range []setting{{}, {builtIn: true}, {adopted: true}} {
+			t.Run(w.name+"/"+s.String(), func(t *testing.T) {
 				if os.Getenv(inChild) == "" {
 					runInChild(t)
 					return
 				}
-				run(t, &w, builtIn)
+				run(t, &w, s)
 			})
 		}
+	}
+}
+
+// A setting is what else there is around the layers.
+type setting struct {
+	builtIn bool // gRPC's own retry is on
+	adopted bool // there are adopted interceptors between the layers
+}
+
+func (s setting) String() string {
+	switch {
+	case s.builtIn:
+		return "grpc's own retry on"
+	case s.adopted:
+		return "adopted interceptors"
+	default:
+		return "grpc's own retry off"
 	}
 }
 
@@ -177,17 +190,26 @@ func runInChild(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, w *weakness, builtIn bool) {
+func run(t *testing.T, w *weakness, s setting) {
 	t.Helper()
+	var adoptedClient, adoptedServer interceptors.Layer
+	if s.adopted {
+		adoptedClient = interceptors.FromClient(passUnaryClient, passStreamClient)
+		adoptedServer = interceptors.FromServer(passUnaryServer, passStreamServer)
+	}
 	place := limit.NewConcurrency(1, limit.Queue{})
 	client := interceptors.New(
 		interceptors.Timeout(time.Minute),
 		interceptors.Admit(place), // one RPC at a time: its place is free when its caller has seen the end
+		adoptedClient,
 		interceptors.Retry(retry.Config{Backoff: retry.Backoff{Base: -1}, Budget: retry.Unlimited}),
+		adoptedClient,
 	)
 	server := interceptors.New(
 		interceptors.Recover(),
+		adoptedServer,
 		interceptors.ConcurrencyLimit(100, limit.Queue{}),
+		adoptedServer,
 		interceptors.Timeout(time.Minute),
 	)
 	pair := wire.Start(t, wire.Config{
@@ -195,7 +217,7 @@ func run(t *testing.T, w *weakness, builtIn bool) {
 		Server: append(server.ServerOptions(),
 			grpc.ChainUnaryInterceptor(w.unary), grpc.ChainStreamInterceptor(w.stream)),
 		Dial:  append(client.DialOptions(), grpc.WithDefaultServiceConfig(ownRetry)),
-		Retry: builtIn,
+		Retry: s.builtIn,
 	})
 	for range rounds {
 		for _, c := range testCases {
