@@ -44,7 +44,7 @@ type shedder[Req, Res any] struct{ turret.Service[Req, Res] }
 
 // Ready is nil, or the inner service's final error.
 func (s *shedder[Req, Res]) Ready(ctx context.Context) error {
-	if err := s.ask(ctx); final(err) {
+	if err := s.ask(ctx); turret.Final(err) {
 		return err
 	}
 	return nil
@@ -52,7 +52,7 @@ func (s *shedder[Req, Res]) Ready(ctx context.Context) error {
 
 func (s *shedder[Req, Res]) Call(ctx context.Context, req Req) (res Res, err error) {
 	if err := s.ask(ctx); err != nil {
-		if final(err) {
+		if turret.Final(err) {
 			return res, err
 		}
 		return res, refusal
@@ -73,13 +73,6 @@ func (s *shedder[Req, Res]) ask(ctx context.Context) error {
 
 // String says what the layer does, for whoever prints a stack.
 func (s *shedder[Req, Res]) String() string { return "load shed" }
-
-// final reports whether err, of Ready, says that the service will never be ready
-// again: it is neither ErrNotReady nor the error of a context.
-func final(err error) bool {
-	return err != nil && !errors.Is(err, turret.ErrNotReady) &&
-		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
-}
 
 // A question is a context that is done, with the values of another one. Ready
 // answers it at once.
