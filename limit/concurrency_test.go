@@ -28,13 +28,23 @@ func (c *call) in() bool { return c.over.Load() && c.err == nil }
 
 // enter starts a call and waits until it is in, refused, or in line.
 func enter(t *testing.T, g turret.Gate) *call {
-	return start(t, func(ctx context.Context) error { _, err := g.Enter(ctx); return err })
+	return start(t, entering(g))
+}
+
+func entering(g turret.Gate) func(context.Context) error {
+	return func(ctx context.Context) error { _, err := g.Enter(ctx); return err }
 }
 
 func start(t *testing.T, f func(ctx context.Context) error) *call {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	c := &call{cancel: cancel}
+	c := startIn(ctx, f)
+	c.cancel = cancel
+	return c
+}
+
+func startIn(ctx context.Context, f func(ctx context.Context) error) *call {
+	c := &call{}
 	began := time.Now()
 	go func() {
 		c.err = f(ctx)
@@ -152,9 +162,11 @@ func TestConcurrencyCancelledAsRoomComes(t *testing.T) {
 		g := limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded})
 		for range 20 {
 			enter(t, g)
-			first, second := enter(t, g), enter(t, g)
+			ctx := &unnoticed{Context: t.Context()}
+			first := startIn(ctx, entering(g))
+			second := enter(t, g)
+			ctx.ended.Store(true)
 			g.Leave(turret.Ticket{}, turret.Success)
-			first.cancel() // and first has not run since
 			synctest.Wait()
 			if !errors.Is(first.err, context.Canceled) || !second.in() {
 				t.Fatalf("first: %v, second is in: %t; want the room to go on to the second", first.err, second.in())
@@ -165,6 +177,23 @@ func TestConcurrencyCancelledAsRoomComes(t *testing.T) {
 			t.Errorf("%+v, want 40 entered, 20 cancelled, nobody inside", s)
 		}
 	})
+}
+
+// unnoticed is a context whose end wakes nobody: who waits for room as well
+// always sees the room first.
+type unnoticed struct {
+	context.Context
+
+	ended atomic.Bool
+}
+
+func (*unnoticed) Done() <-chan struct{} { return nil }
+
+func (u *unnoticed) Err() error {
+	if u.ended.Load() {
+		return context.Canceled
+	}
+	return nil
 }
 
 func TestConcurrencyRaised(t *testing.T) {
