@@ -109,7 +109,7 @@ type Failures struct {
 	// Window is how far back calls count. 0 means 10 s.
 	Window time.Duration
 	// BanFor is how long the first ban lasts, less up to a quarter that is left
-	// to chance; it doubles with each probe that fails. 0 means 2 s; not
+	// to chance; it doubles with each probe that fails. 0 means 2.5 s; not
 	// negative.
 	BanFor time.Duration
 	// MaxBanFor bounds the doubling. 0 means a minute, or BanFor if that is
@@ -143,7 +143,7 @@ const (
 	defaultSlowStart = 2 * time.Second
 
 	defaultFailures   = 3
-	defaultFailureBan = 2 * time.Second
+	defaultFailureBan = 2500 * time.Millisecond
 	maxFailureBan     = time.Minute
 
 	defaultOutliers   = 3

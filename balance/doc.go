@@ -16,8 +16,8 @@
 //     flight plus one ([load.EWMA]). Latency differences of less than a fifth are
 //     taken for chance.
 //  2. An endpoint that fails three times in a row, or half of the time, is
-//     banned for two seconds. Then one call tries it out. While the tries fail
-//     the ban doubles, up to a minute.
+//     banned for some two seconds. Then one call tries it out. While the tries
+//     fail the ban doubles, up to a minute.
 //  3. An endpoint with three calls in a row that take far longer than calls to
 //     this fleet do is banned in the same way, but for a quarter of a second at
 //     first: that is long enough for a pause, and doubling soon makes it long
