@@ -31,10 +31,17 @@ type kind struct {
 // slower lookup.
 const maxKinds = 4096
 
+// maxName is the longest name that is remembered, for the same reason: a proxy
+// passes on names of megabytes.
+const maxName = 1 << 10
+
 // isStream reports whether a full method, "/package.Service/Method", is one.
 func (k *kinds) isStream(method string) bool {
 	if method == "" {
 		return false
+	}
+	if len(method) > maxName {
+		return lookUp(method)
 	}
 	slot := &k.recent[(len(method)*7+int(method[len(method)-1]))%len(k.recent)]
 	if recent := slot.Load(); recent != nil && recent.method == method {

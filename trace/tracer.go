@@ -64,7 +64,7 @@ func New(c Config) *Tracer {
 // Start starts the span of an RPC, as a child of the span that ctx carries. The
 // context that it returns carries the new one. The caller must End the span.
 func (t *Tracer) Start(ctx context.Context, c Call) (context.Context, Span) {
-	s := t.starts.Get(c, t.start)
+	s := t.startOf(c)
 	options := s.options
 	if parent := oteltrace.SpanContextFromContext(ctx); t.public && c.Server && parent.IsRemote() {
 		options = append(slices.Clip(options), oteltrace.WithNewRoot())
@@ -74,6 +74,17 @@ func (t *Tracer) Start(ctx context.Context, c Call) (context.Context, Span) {
 	}
 	ctx, span := t.tracer.Start(ctx, s.name, options...)
 	return ctx, Span{span, c.Server}
+}
+
+// longest is how long a name is, in bytes, that is remembered. Names may come
+// from a peer, and their number is bounded, but they may be megabytes long.
+const longest = 1 << 10
+
+func (t *Tracer) startOf(c Call) *start {
+	if len(c.Method)+len(c.Target) > longest {
+		return t.start(c)
+	}
+	return t.starts.Get(c, t.start)
 }
 
 func (t *Tracer) start(c Call) *start {

@@ -2,6 +2,8 @@ package trace
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -238,4 +240,32 @@ func TestValidate(t *testing.T) {
 		}
 	}()
 	New(bad)
+}
+
+// Whoever calls a server that takes any method makes names up: neither their
+// number nor their length fills the memory.
+func TestMadeUpNamesAreNotKept(t *testing.T) {
+	for name, size := range map[string]int{"many": 100, "long": 256 << 10} {
+		t.Run(name, func(t *testing.T) {
+			tracer := New(Config{TracerProvider: sdktrace.NewTracerProvider()}) // keeps no spans
+			calls, before := (64<<20)/(size+1000), heap()
+			for i := range calls {
+				name := fmt.Sprintf("/made.Up/%d%s", i, strings.Repeat("x", size))
+				_, span := tracer.Start(t.Context(), Call{Method: name, Server: true})
+				span.End("OK", "")
+			}
+			if grown := int64(heap()) - int64(before); grown > 4<<20 {
+				t.Errorf("%d names of %d bytes leave %d MB behind", calls, size, grown>>20)
+			}
+			runtime.KeepAlive(tracer)
+		})
+	}
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
