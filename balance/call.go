@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/tried"
 )
@@ -22,11 +21,10 @@ import (
 // A call is one attempt of an RPC that was sent to an endpoint. Calls are used
 // again: gRPC reports the end of each pick that it used exactly once.
 type call struct {
+	visit
+
 	endpoint *endpoint
 	ctx      context.Context
-	ticket   turret.Ticket
-	passes   passes
-	stream   bool
 	inner    func(balancer.DoneInfo)
 
 	done func(balancer.DoneInfo) // the method, made once
@@ -45,15 +43,10 @@ func newCall() *call {
 
 // begin notes that a call is sent to e, and returns what gRPC calls when it is
 // over.
-func (e *endpoint) begin(now int64, p passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+func (p *policy) begin(e *endpoint, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
-	c.endpoint, c.ctx, c.passes, c.inner = e, info.Ctx, p, inner
-	c.stream = record.Kind() == tried.Stream || e.policy.kinds.isStream(info.FullMethodName)
-	if c.stream {
-		c.ticket = e.tracker.StartStream(now)
-	} else {
-		c.ticket = e.tracker.Start(now)
-	}
+	c.endpoint, c.ctx, c.inner = e, info.Ctx, inner
+	c.visit = e.start(now, pass, record.Kind() == tried.Stream || p.kinds.isStream(info.FullMethodName))
 	return c.done
 }
 
@@ -63,15 +56,12 @@ func (c *call) end(d balancer.DoneInfo) {
 	if e == nil {
 		return // reported twice
 	}
-	now := e.policy.now()
-	e.leave()
+	now := e.pool.now()
 	if c.stream {
-		e.endStream(c.ctx, now, c.ticket, c.passes, d)
+		e.endStream(c.ctx, now, c.visit, d)
 	} else {
 		o, retryAfter := outcome(c.ctx, d)
-		e.tracker.Done(now, c.ticket, o, retryAfter)
-		e.judge(now, c.passes, o)
-		e.clock(now, c.passes, o, time.Duration(now-c.ticket.Start))
+		e.finish(now, c.visit, o, retryAfter)
 	}
 	c.endpoint, c.ctx, c.inner, c.ticket.Ref = nil, nil, nil, nil
 	calls.Put(c)
@@ -80,47 +70,22 @@ func (c *call) end(d balancer.DoneInfo) {
 	}
 }
 
-// endStream is end for a stream, whose life is no latency.
-func (e *endpoint) endStream(ctx context.Context, now int64, t turret.Ticket, p passes, d balancer.DoneInfo) {
-	e.clock(now, p, turret.Unused, 0)
+// endStream is end for a stream.
+func (e *endpoint) endStream(ctx context.Context, now int64, v visit, d balancer.DoneInfo) {
 	record := tried.FromContext(ctx)
 	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d)
-		e.tracker.Done(now, t, o, retryAfter)
-		e.judge(now, p, o)
+		e.finish(now, v, o, retryAfter)
 		return
 	}
 	// A stream that failed may say nil: gRPC forgets the failure that SendMsg
 	// noticed. Whoever sent it knows how it ended, and will tell.
-	e.tracker.Done(now, t, turret.Unused, 0)
+	e.depart(now, v, turret.Unused, 0)
+	e.clock(now, v.passes, turret.Unused, 0)
 	record.Await(func(err error) {
 		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true})
-		e.judge(e.policy.now(), p, o)
+		e.judge(e.pool.now(), v.passes, o)
 	})
-}
-
-// judge tells the circuit for failures how a call went.
-func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
-	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
-		e.policy.heed(now, e, e.failures, v)
-	}
-}
-
-// clock tells the circuit for latency how long a call took.
-func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Duration) {
-	fleet := e.policy.fleet
-	// What is not an answer is no measure of latency, but it took this long.
-	verdict := turret.Ignored
-	if o == turret.Success {
-		fleet.Observe(now, took)
-		verdict = turret.Success
-	}
-	if o != turret.Unused && fleet.Outlier(took) {
-		verdict = turret.Failure
-	}
-	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
-		e.policy.heed(now, e, e.slowness, v)
-	}
 }
 
 // outcome reads what gRPC says about the end of a call, and for how long the

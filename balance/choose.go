@@ -6,6 +6,22 @@ import (
 	"github.com/turret-go/turret/internal/tried"
 )
 
+// A snapshot is the endpoints that may be chosen at one moment. It is immutable.
+// What is behind an endpoint is the owner's affair, who finds it by its index.
+type snapshot struct {
+	choices []choice
+	weights *alias // nil: all are equal
+	config  *settings
+}
+
+// A choice is an endpoint that may be chosen.
+type choice struct {
+	*endpoint
+
+	index  int     // in the snapshot
+	weight float64 // 1 on average
+}
+
 const (
 	// draws is how often some endpoints are drawn before a search begins. With
 	// half of the endpoints banned, one call in 256 gets that far.
@@ -122,7 +138,7 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 			return nil, passes{}, errBanned
 		}
 		if p, ok := best.enter(now, panicking); ok {
-			best.policy.panicked()
+			best.pool.onPanic()
 			return best, p, nil
 		}
 	}

@@ -9,14 +9,12 @@ import (
 	"github.com/turret-go/turret/load"
 )
 
-// An endpoint is what the policy knows of one endpoint of the channel. It lives
-// from the resolver update that names the endpoint to the first that does not:
-// pickers come and go, and connections too.
+// An endpoint is what a balancer knows of one endpoint. It lives as long as the
+// endpoint is there: snapshots come and go, and connections too.
 type endpoint struct {
-	id      uint64 // in the records of package tried
-	address string
-	policy  *policy
-	config  *settings
+	id     uint64 // in the records of package tried
+	pool   *pool
+	config *settings
 
 	tracker  tracker
 	failures *breaker.Circuit
@@ -26,11 +24,9 @@ type endpoint struct {
 	inflight atomic.Int64 // counted only if there is a limit
 	warm     atomic.Int64 // when its slow start ends
 
-	// Guarded by policy.mu.
-	order int  // by address
-	ready bool // in the newest snapshot
-	gone  bool // no longer named by the resolver
-	out   bool // counted in policy.out
+	// Guarded by pool.mu.
+	gone bool // no longer there
+	out  bool // counted in pool.out
 }
 
 // A tracker is one of package load that can be asked what is in flight.
@@ -39,11 +35,10 @@ type tracker interface {
 	InFlight() int64
 }
 
-// newEndpoint returns an endpoint without a past.
-func (p *policy) newEndpoint(address string) *endpoint {
-	c := p.config
+// newEndpoint returns an endpoint of p without a past.
+func newEndpoint(p *pool, c *settings) *endpoint {
 	return &endpoint{
-		id: tried.NewID(), address: address, policy: p, config: c,
+		id: tried.NewID(), pool: p, config: c,
 		tracker:  c.newTracker(p.fleet),
 		failures: breaker.NewCircuit(c.Failures.circuit(), c.random),
 		slowness: breaker.NewCircuit(c.Outliers.circuit(), c.random),
@@ -91,6 +86,9 @@ func (e *endpoint) load(now int64) float64 {
 
 // coldest bounds what slow start makes of a load.
 const coldest = 0.1
+
+// warmUp begins e's slow start.
+func (e *endpoint) warmUp(now int64) { e.warm.Store(now + int64(e.config.SlowStart)) }
 
 // passes are the tickets of an endpoint's two circuits for one call, without
 // what circuits do not use: a call's closure is one allocation, and small.

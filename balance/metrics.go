@@ -22,5 +22,10 @@ var (
 	})
 )
 
+// banned counts an endpoint that was banned.
+func (p *policy) banned(cause string) {
+	bansMetric.Record(p.MetricsRecorder(), 1, p.target, cause)
+}
+
 // panicked counts a call that is sent to a banned endpoint.
 func (p *policy) panicked() { panicsMetric.Record(p.MetricsRecorder(), 1, p.target) }

@@ -19,29 +19,15 @@ import (
 type picker struct {
 	policy *policy
 
-	once     sync.Once
-	children []endpointsharding.ChildState
+	once   sync.Once
+	states []endpointsharding.ChildState
 	snapshot
-}
-
-// A snapshot is immutable.
-type snapshot struct {
-	choices []choice
-	weights *alias // nil: all are equal
-	config  *settings
-}
-
-// A choice is an endpoint that may be chosen.
-type choice struct {
-	*endpoint
-
-	child  balancer.Picker
-	weight float64 // 1 on average
+	children []balancer.Picker // of the choices
 }
 
 func (p *picker) build() {
-	p.snapshot = p.policy.snapshot(p.children)
-	p.children = nil
+	p.snapshot, p.children = p.policy.snapshot(p.states)
+	p.states = nil
 }
 
 // Pick chooses an endpoint for one attempt of an RPC.
@@ -56,44 +42,47 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result, err := chosen.child.Pick(info)
+	result, err := p.children[chosen.index].Pick(info)
 	if err != nil {
 		chosen.cancel(now, pass)
 		return result, err
 	}
 	record.Add(chosen.id)
-	result.Done = chosen.begin(now, pass, info, record, result.Done)
+	result.Done = p.policy.begin(chosen.endpoint, now, pass, info, record, result.Done)
 	return result, nil
 }
 
-// snapshot returns the ready children with what is known of their endpoints. An
-// endpoint that was not ready in the last snapshot begins its slow start.
-func (p *policy) snapshot(children []endpointsharding.ChildState) snapshot {
+// snapshot returns the ready endpoints and their pickers. An endpoint that was
+// not ready in the last snapshot begins its slow start.
+func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []balancer.Picker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ordered := make([]choice, p.endpoints.Len())
-	for _, child := range children {
+	pickers := make([]balancer.Picker, len(ordered))
+	for _, child := range states {
 		e, ok := p.endpoints.Get(child.Endpoint)
 		if !ok {
 			continue // removed since
 		}
 		ready := child.State.ConnectivityState == connectivity.Ready
 		if ready && !e.ready {
-			e.warm.Store(p.now() + int64(e.config.SlowStart))
+			e.warmUp(p.now())
 		}
 		if e.ready = ready; ready {
 			w := max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))
-			ordered[e.order] = choice{e, child.State.Picker, w}
+			ordered[e.order], pickers[e.order] = choice{endpoint: e.endpoint, weight: w}, child.State.Picker
 		}
 	}
 	ready := ordered[:0]
-	for _, c := range ordered {
+	for i, c := range ordered {
 		if c.endpoint != nil {
+			c.index = len(ready)
+			pickers[c.index] = pickers[i]
 			ready = append(ready, c)
 		}
 	}
 	p.ready = len(ready)
-	return snapshot{choices: ready, weights: weigh(ready), config: p.config}
+	return snapshot{choices: ready, weights: weigh(ready), config: p.config}, pickers[:len(ready)]
 }
 
 // weigh makes the weights of choices 1 on average, and returns a table to draw

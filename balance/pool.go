@@ -1,0 +1,114 @@
+package balance
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/load"
+)
+
+// A pool is what the endpoints of one balancer share: the clock, what their
+// calls have in common, and how many of them may be banned.
+type pool struct {
+	base    time.Time
+	fleet   *load.Fleet
+	onBan   func(cause string) // an endpoint was banned, or its probe has failed
+	onPanic func()             // a call is sent to an endpoint that is banned
+
+	mu    sync.Mutex
+	ready int // endpoints in the newest snapshot
+	out   int // endpoints with a circuit that is not closed
+}
+
+func (p *pool) init(onBan func(cause string), onPanic func()) {
+	p.base, p.fleet, p.onBan, p.onPanic = time.Now(), load.NewFleet(), onBan, onPanic
+}
+
+func (p *pool) now() int64 { return int64(time.Since(p.base)) }
+
+// heed does what the end of a call means to a circuit of e.
+func (p *pool) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdict) {
+	switch v {
+	case breaker.Unchanged:
+		return
+	case breaker.Due:
+		if !p.ban(now, e, c) {
+			return
+		}
+	case breaker.Recovered:
+		p.mayUse(e)
+		return
+	case breaker.Reopened:
+	}
+	cause := "failures"
+	if c == e.slowness {
+		cause = "latency"
+	}
+	p.onBan(cause)
+}
+
+// ban opens a circuit of e, unless too many endpoints are out already.
+func (p *pool) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.gone || !e.out && float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
+		return false
+	}
+	if !c.Trip(now) {
+		return false
+	}
+	if !e.out {
+		e.out = true
+		p.out++
+	}
+	return true
+}
+
+// forgetLocked takes an endpoint that is no longer there out of the count. It
+// requires p.mu.
+func (p *pool) forgetLocked(e *endpoint) {
+	e.gone = true
+	if e.out {
+		e.out = false
+		p.out--
+	}
+}
+
+// mayUse counts e among those in use again once both of its circuits are closed.
+func (p *pool) mayUse(e *endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.out && e.failures.IsClosed() && e.slowness.IsClosed() {
+		e.out = false
+		p.out--
+	}
+}
+
+// settings are a configuration at work. They are immutable.
+type settings struct {
+	Config
+
+	random func() uint64 // may be called concurrently
+}
+
+func newSettings(c Config) *settings { return &settings{c, randomness(c.Seed)} }
+
+// randomness returns a source of random words that may be called concurrently.
+func randomness(seed uint64) func() uint64 {
+	if seed == 0 {
+		return rand.Uint64
+	}
+	// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+	// generators, 2014), which needs no lock.
+	var state atomic.Uint64
+	state.Store(seed)
+	return func() uint64 {
+		z := state.Add(0x9e3779b97f4a7c15)
+		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		return z ^ z>>31
+	}
+}

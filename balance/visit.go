@@ -1,0 +1,67 @@
+package balance
+
+import (
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
+)
+
+// A visit is one call at an endpoint that it has entered, from its start to its
+// end. What is measured by its duration, and who is told of its outcome, is
+// decided here alone, for all balancers.
+type visit struct {
+	ticket turret.Ticket
+	passes passes
+	stream bool // its life is no latency
+}
+
+// start begins a visit with the passes of enter.
+func (e *endpoint) start(now int64, p passes, stream bool) visit {
+	if stream {
+		return visit{e.tracker.StartStream(now), p, true}
+	}
+	return visit{e.tracker.Start(now), p, false}
+}
+
+// finish ends v with its outcome. retryAfter is for how long the endpoint asked
+// to be left alone.
+func (e *endpoint) finish(now int64, v visit, o turret.Outcome, retryAfter time.Duration) {
+	e.depart(now, v, o, retryAfter)
+	e.judge(now, v.passes, o)
+	if v.stream {
+		e.clock(now, v.passes, turret.Unused, 0)
+	} else {
+		e.clock(now, v.passes, o, time.Duration(now-v.ticket.Start))
+	}
+}
+
+// depart takes v off what is in flight.
+func (e *endpoint) depart(now int64, v visit, o turret.Outcome, retryAfter time.Duration) {
+	e.leave()
+	e.tracker.Done(now, v.ticket, o, retryAfter)
+}
+
+// judge tells the circuit for failures how a call went.
+func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
+	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
+		e.pool.heed(now, e, e.failures, v)
+	}
+}
+
+// clock tells the circuit for latency how long a call took.
+func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Duration) {
+	fleet := e.pool.fleet
+	// What is not an answer is no measure of latency, but it took this long.
+	verdict := turret.Ignored
+	if o == turret.Success {
+		fleet.Observe(now, took)
+		verdict = turret.Success
+	}
+	if o != turret.Unused && fleet.Outlier(took) {
+		verdict = turret.Failure
+	}
+	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
+		e.pool.heed(now, e, e.slowness, v)
+	}
+}
