@@ -43,27 +43,47 @@ type measures map[string]float64
 type check struct {
 	of      string
 	atLeast bool
-	bound   func(f figures) float64
-	text    string
+	bound   float64
+	policy  string // if not empty, bound is a multiple of its figure
 }
 
-// figures returns the median over the seeds of a figure of a policy; 0 if it
-// was not measured.
-type figures func(policy, figure string) float64
+func most(of string, bound float64) check { return check{of: of, bound: bound} }
 
-func most(of string, bound float64) check {
-	return check{of, false, func(figures) float64 { return bound }, fmt.Sprintf("%s <= %v", of, bound)}
-}
-
-func least(of string, bound float64) check {
-	return check{of, true, func(figures) float64 { return bound }, fmt.Sprintf("%s >= %v", of, bound)}
-}
+func least(of string, bound float64) check { return check{of: of, bound: bound, atLeast: true} }
 
 func mostOf(of string, factor float64, policy string) check {
-	return check{
-		of, false, func(f figures) float64 { return factor * f(policy, of) },
-		fmt.Sprintf("%s <= %.3gx %s", of, factor, policy),
+	return check{of: of, bound: factor, policy: policy}
+}
+
+func (c check) String() string {
+	sign := "<="
+	if c.atLeast {
+		sign = ">="
 	}
+	if c.policy != "" {
+		return fmt.Sprintf("%s %s %.3gx %s", c.of, sign, c.bound, c.policy)
+	}
+	return fmt.Sprintf("%s %s %v", c.of, sign, c.bound)
+}
+
+// figures returns the median over the seeds of a figure of a policy, and false
+// if it was not measured.
+type figures func(policy, figure string) (float64, bool)
+
+// judge returns the bound of a check and whether our figure is within it; ok is
+// false if something that it needs was not measured.
+func (c check) judge(f figures) (bound float64, met, ok bool) {
+	got, ok := f(ours().Name, c.of)
+	bound = c.bound
+	if ok && c.policy != "" {
+		var other float64
+		other, ok = f(c.policy, c.of)
+		bound *= other
+	}
+	if c.atLeast {
+		return bound, got >= bound, ok
+	}
+	return bound, got <= bound, ok
 }
 
 const (
@@ -212,4 +232,4 @@ var experiments = []experiment{
 }
 
 // controlled stands for our own policy in the control experiment.
-const controlled = "the control"
+const controlled = "undisturbed"

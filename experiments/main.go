@@ -2,7 +2,7 @@
 // and policies, in virtual time. It prints the tables and draws the plots of
 // doc/balancing.md:
 //
-//	GOWORK=off go run . -plots ../doc/balancing
+//	GOWORK=off go run . -doc ../doc                # everything: an hour or so
 //	GOWORK=off go run . -short                     # a minute: ours and least_request
 //	GOWORK=off go run . -only E1,E2 -seeds 4,5,6
 //
@@ -63,21 +63,30 @@ func main() {
 	seeds := flag.String("seeds", "1,2,3", "the seeds")
 	short := flag.Bool("short", false, "the short form: ours and least_request, one seed")
 	keep := flag.String("results", "results.jsonl", "the file of the results; they are not measured again")
-	plots := flag.String("plots", "", "the folder for the plots; none if empty")
+	fresh := flag.String("fresh", "101,102,103", "seeds that nothing was chosen by: for the policies that the targets name")
+	doc := flag.String("doc", "", "the folder with balancing.md, whose figures and plots are written; none if empty")
 	parallel := flag.Int("j", runtime.NumCPU(), "how many runs at a time")
 	flag.Parse()
 
+	chosen := selection{split(*only), split(*policies), *short}
+	known, unknown := numbers(*seeds), numbers(*fresh)
+	if *short {
+		known, unknown = known[:1], nil
+	}
 	results := load(*keep)
 	var todo []cell
-	for _, c := range wanted(split(*only), split(*policies), numbers(*seeds), *short) {
+	for _, c := range append(chosen.cells(known, false), chosen.cells(unknown, true)...) {
 		if _, ok := results[c.key()]; !ok {
 			todo = append(todo, c)
 		}
 	}
 	runAll(todo, *parallel, *keep, results)
-	missed := report(os.Stdout, results, numbers(*seeds), split(*only))
-	if *plots != "" {
-		draw(*plots, results)
+	missed := report(os.Stdout, results, known, chosen.only)
+	if *doc != "" {
+		if err := document(*doc, results, known, unknown); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	if *short && missed > 0 {
 		os.Exit(1)
@@ -102,25 +111,44 @@ func numbers(list string) (all []uint64) {
 	return all
 }
 
-// wanted returns the cells to measure.
-func wanted(only, policies []string, seeds []uint64, short bool) (cells []cell) {
+// A selection is what the flags leave of the table.
+type selection struct {
+	only, policies []string // nil: all
+	short          bool
+}
+
+// cells returns the cells to measure, with all policies of an experiment or
+// with those that its checks need.
+func (sel selection) cells(seeds []uint64, needed bool) (cells []cell) {
 	for _, e := range experiments {
-		if only != nil && !slices.Contains(only, e.id) || short && !e.short {
+		if sel.only != nil && !slices.Contains(sel.only, e.id) || sel.short && !e.short {
 			continue
 		}
-		for _, p := range policiesFor(e, short) {
-			if policies != nil && !slices.Contains(policies, p) {
+		names := policiesFor(e, sel.short)
+		if needed {
+			names = policiesNeeded(e)
+		}
+		for _, p := range names {
+			if sel.policies != nil && !slices.Contains(sel.policies, p) {
 				continue
 			}
-			for i, seed := range seeds {
-				if short && i > 0 {
-					break
-				}
+			for _, seed := range seeds {
 				cells = append(cells, cell{Experiment: e.id, Policy: p, Seed: seed})
 			}
 		}
 	}
 	return cells
+}
+
+// policiesNeeded returns the policies without which the checks cannot judge.
+func policiesNeeded(e experiment) []string {
+	names := []string{ours().Name}
+	for _, c := range e.checks {
+		if c.policy != "" && c.policy != controlled && !slices.Contains(names, c.policy) {
+			names = append(names, c.policy)
+		}
+	}
+	return names
 }
 
 func policiesFor(e experiment, short bool) []string {

@@ -2,80 +2,126 @@ package main
 
 import (
 	"fmt"
+	"image/color"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 )
 
-// draw writes a plot of the latencies of each experiment that has peers: a bar
-// for each policy, on a logarithmic scale.
-func draw(folder string, results map[string]cell) {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		panic(err)
-	}
-	for _, e := range experiments {
-		if e.peers == nobody {
-			continue
-		}
-		figure := "p99"
-		if e.id == "E1" || e.id == "E1b" || e.id == "E2" || e.id == "E3" {
-			figure = "p99.9"
-		}
-		svg := bars(e, figure, gather(results, e.id, []uint64{1, 2, 3}))
-		if svg == "" {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(folder, strings.ToLower(e.id)+".svg"), []byte(svg), 0o644); err != nil {
-			panic(err)
-		}
-	}
+// drawn are the quantiles in the plots, and how each of them looks.
+var drawn = []struct {
+	quantile string
+	shape    draw.GlyphDrawer
+}{
+	{"p50", draw.RingGlyph{}},
+	{"p99", draw.CircleGlyph{}},
+	{"p99.9", draw.PyramidGlyph{}},
 }
 
-const (
-	barHeight = 18
-	barGap    = 8
-	labelEdge = 210
-	width     = 720
+var (
+	oursColor = color.RGBA{R: 0x1f, G: 0x6f, B: 0xeb, A: 0xff}
+	peerColor = color.RGBA{R: 0x6e, G: 0x77, B: 0x81, A: 0xff}
+	lineColor = color.RGBA{R: 0xd0, G: 0xd7, B: 0xde, A: 0xff}
 )
 
-// bars returns the plot of one figure.
-func bars(e experiment, figure string, rows map[string][]measures) string {
-	type bar struct {
-		policy string
-		value  float64
+// drawAll writes a plot of the latencies of each experiment that has peers.
+func drawAll(folder string, results map[string]cell, seeds []uint64) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
 	}
-	var all []bar
-	low, high := math.Inf(1), 0.0
-	for _, p := range policiesFor(experiment{id: e.id, peers: e.peers}, false) {
-		if len(rows[p]) == 0 {
+	for _, e := range experiments {
+		rows := gather(results, e.id, seeds)
+		if e.peers == nobody || len(rows) < 2 {
 			continue
 		}
-		values := valuesOf(rows[p], figure)
-		v := values[len(values)/2]
-		all = append(all, bar{p, v})
-		low, high = min(low, v), max(high, v)
-	}
-	if len(all) == 0 {
-		return ""
-	}
-	low /= 2 // the shortest bar is seen
-	var b strings.Builder
-	height := 40 + len(all)*(barHeight+barGap)
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", width, height)
-	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/><text x="8" y="18" font-size="14">%s: %s, %s in ms (logarithmic)</text>`+"\n",
-		width, height, e.id, e.scenario(1).Title, figure)
-	for i, bar := range all {
-		y := 32 + i*(barHeight+barGap)
-		color := "#9aa7b4"
-		if bar.policy == ours().Name {
-			color = "#1f6feb"
+		p, n, err := dots(e, rows)
+		if err != nil {
+			return err
 		}
-		length := 10 + (width-labelEdge-80)*math.Log(bar.value/low)/math.Log(2*high/low)
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, labelEdge-8, y+13, bar.policy)
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.0f" height="%d" fill="%s"/>`, labelEdge, y, length, barHeight, color)
-		fmt.Fprintf(&b, `<text x="%.0f" y="%d">%s</text>`+"\n", labelEdge+length+6, y+13, number(bar.value))
+		height := vg.Length(n)*0.8*vg.Centimeter + 2.5*vg.Centimeter
+		if err := p.Save(20*vg.Centimeter, height, filepath.Join(folder, strings.ToLower(e.id)+".svg")); err != nil {
+			return err
+		}
 	}
-	b.WriteString("</svg>\n")
-	return b.String()
+	return nil
+}
+
+// dots is a plot with a line for each of n policies, and on it the quantiles of
+// its latency, on a logarithmic scale.
+func dots(e experiment, rows map[string][]measures) (p *plot.Plot, n int, err error) {
+	var names []string
+	for _, policy := range policiesFor(e, false) {
+		if len(rows[policy]) > 0 {
+			names = append(names, policy)
+		}
+	}
+	slices.Reverse(names) // the first one on top
+	p = plot.New()
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
+		style.Font.Variant = "Sans"
+	}
+	p.Title.Text = fmt.Sprintf("%s: %s", e.id, e.scenario(1).Title)
+	p.X.Label.Text = "latency in ms"
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
+	p.NominalY(names...)
+	p.Legend.Top = true
+	for i, name := range names {
+		if err := dotsOf(p, float64(i), name, rows[name], i == len(names)-1); err != nil {
+			return nil, 0, err
+		}
+	}
+	p.Y.Min, p.Y.Max = -0.7, float64(len(names))-0.3
+	p.X.Min, p.X.Max = p.X.Min/1.05, p.X.Max*1.3 // room for the legend
+	return p, len(names), nil
+}
+
+// dotsOf draws the line of one policy.
+func dotsOf(p *plot.Plot, y float64, policy string, all []measures, legend bool) error {
+	dot := peerColor
+	if policy == ours().Name {
+		dot = oursColor
+	}
+	var line plotter.XYs
+	for _, d := range drawn {
+		line = append(line, plotter.XY{X: median(all, d.quantile), Y: y})
+	}
+	l, err := plotter.NewLine(line)
+	if err != nil {
+		return err
+	}
+	l.Color, l.Width = lineColor, vg.Points(3)
+	p.Add(l)
+	for i, d := range drawn {
+		s, err := plotter.NewScatter(line[i : i+1])
+		if err != nil {
+			return err
+		}
+		s.Color, s.Shape, s.Radius = dot, d.shape, vg.Points(4)
+		p.Add(s)
+		if legend {
+			p.Legend.Add(d.quantile, s)
+		}
+	}
+	return nil
+}
+
+// logTicks marks 1, 2 and 5 of every power of ten.
+func logTicks(low, high float64) (ticks []plot.Tick) {
+	for decade := math.Pow10(int(math.Floor(math.Log10(low)))); decade <= high; decade *= 10 {
+		for _, v := range []float64{decade, 2 * decade, 5 * decade} {
+			if v >= low && v <= high {
+				ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', -1, 64)})
+			}
+		}
+	}
+	return ticks
 }

@@ -16,12 +16,19 @@ func report(out io.Writer, results map[string]cell, seeds []uint64, only []strin
 			continue
 		}
 		sc := e.scenario(seeds[0])
-		fmt.Fprintf(out, "\n### %s: %s\n\n%d clients, %.0f calls/s together, window %v; median of the seeds (least - most)\n\n",
-			e.id, sc.Title, sc.Clients, sc.Rate, sc.To-sc.From)
+		fmt.Fprintf(out, "\n### %s: %s\n\n%s, %.0f calls/s together, judged for %v; latencies in ms\n\n",
+			e.id, sc.Title, clients(sc.Clients), sc.Rate, sc.To-sc.From)
 		table(out, e, rows)
-		missed += judge(out, e, rows, gather(results, e.control, seeds))
+		missed += verdicts(out, e, medians(results, e, seeds), rows[ours().Name])
 	}
 	return missed
+}
+
+func clients(n int) string {
+	if n == 1 {
+		return "1 client"
+	}
+	return fmt.Sprintf("%d clients", n)
 }
 
 // gather returns the measures of an experiment by policy, one for each seed.
@@ -33,6 +40,21 @@ func gather(results map[string]cell, id string, seeds []uint64) map[string][]mea
 		}
 	}
 	return rows
+}
+
+// medians returns the figures of an experiment and of its control.
+func medians(results map[string]cell, e experiment, seeds []uint64) figures {
+	rows, control := gather(results, e.id, seeds), gather(results, e.control, seeds)
+	return func(policy, figure string) (float64, bool) {
+		all := rows[policy]
+		if policy == controlled {
+			all = control[ours().Name]
+		}
+		if len(all) == 0 {
+			return 0, false
+		}
+		return median(all, figure), true
+	}
 }
 
 func table(out io.Writer, e experiment, rows map[string][]measures) {
@@ -62,15 +84,37 @@ func table(out io.Writer, e experiment, rows map[string][]measures) {
 	}
 }
 
-// spread writes a figure with its range over the seeds.
+// verdicts prints whether the median of our figures is within its bounds.
+func verdicts(out io.Writer, e experiment, f figures, mine []measures) (missed int) {
+	fmt.Fprintln(out)
+	for _, c := range e.checks {
+		bound, met, ok := c.judge(f)
+		if !ok {
+			continue
+		}
+		verdict := "met"
+		if !met {
+			verdict = "MISSED"
+			missed++
+		}
+		fmt.Fprintf(out, "- %s: %s (%s; bound %s)\n", c, verdict, spread(mine, c.of), number(bound))
+	}
+	return missed
+}
+
+// spread writes a figure's median with its range over the seeds.
 func spread(all []measures, figure string) string {
 	values := valuesOf(all, figure)
-	low, high := values[0], values[len(values)-1]
-	middle := values[len(values)/2]
-	if number(low) == number(high) {
-		return number(middle)
+	low, high := number(values[0]), number(values[len(values)-1])
+	if low == high {
+		return low
 	}
-	return fmt.Sprintf("%s (%s-%s)", number(middle), number(low), number(high))
+	return fmt.Sprintf("%s (%s to %s)", number(median(all, figure)), low, high)
+}
+
+func median(all []measures, figure string) float64 {
+	values := valuesOf(all, figure)
+	return values[len(values)/2]
 }
 
 func valuesOf(all []measures, figure string) []float64 {
@@ -84,6 +128,8 @@ func valuesOf(all []measures, figure string) []float64 {
 
 func number(v float64) string {
 	switch {
+	case v == 0:
+		return "0"
 	case v >= 100:
 		return fmt.Sprintf("%.0f", v)
 	case v >= 2:
@@ -91,43 +137,4 @@ func number(v float64) string {
 	default:
 		return fmt.Sprintf("%.2f", v)
 	}
-}
-
-// judge prints whether the median of our figures is within its bounds.
-func judge(out io.Writer, e experiment, rows, control map[string][]measures) (missed int) {
-	mine := rows[ours().Name]
-	if len(mine) == 0 {
-		return 0
-	}
-	get := func(policy, figure string) float64 {
-		all := rows[policy]
-		if policy == controlled {
-			all = control[ours().Name]
-		}
-		if len(all) == 0 {
-			return 0
-		}
-		values := valuesOf(all, figure)
-		return values[len(values)/2]
-	}
-	fmt.Fprintln(out)
-	for _, c := range e.checks {
-		bound := c.bound(get)
-		if bound == 0 && c.of != "bans" {
-			continue // the other policy was not measured
-		}
-		values := valuesOf(mine, c.of)
-		got := values[len(values)/2]
-		met := got <= bound
-		if c.atLeast {
-			met = got >= bound
-		}
-		verdict := "met"
-		if !met {
-			verdict = "MISSED"
-			missed++
-		}
-		fmt.Fprintf(out, "- %s: %s (%s; bound %s)\n", c.text, verdict, spread(mine, c.of), number(bound))
-	}
-	return missed
 }
