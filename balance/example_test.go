@@ -25,10 +25,16 @@ func ExampleWithP2C() {
 	// Output: dns:///backend.example.com:443
 }
 
-// The policy's entry in a service config that says other things too.
+// A service config that chooses the policy.
 func ExampleServiceConfig() {
 	fmt.Println(balance.ServiceConfig(balance.Config{Limit: 100, SlowStart: 30 * time.Second}))
-	// Output: {"turret.P2C":{"limit":100,"slowStart":"30s"}}
+	// Output: {"loadBalancingConfig":[{"turret.P2C":{"limit":100,"slowStart":"30s"}}]}
+}
+
+// The policy in a service config that says other things too.
+func ExamplePolicyConfig() {
+	fmt.Printf(`{"loadBalancingConfig":[%s],"healthCheckConfig":{"serviceName":"shop"}}`, balance.PolicyConfig(balance.Config{}))
+	// Output: {"loadBalancingConfig":[{"turret.P2C":{}}],"healthCheckConfig":{"serviceName":"shop"}}
 }
 
 // A misspelt name is an error, not a setting that does nothing.

@@ -150,12 +150,8 @@ func (w *world) mustCall(n int) {
 	}
 }
 
-func config(c balance.Config) string {
-	return `{"loadBalancingConfig":[` + balance.ServiceConfig(c) + `]}`
-}
-
 func TestGRPC(t *testing.T) {
-	inWorld(t, 4, config(balance.Config{}), func(w *world) {
+	inWorld(t, 4, balance.ServiceConfig(balance.Config{}), func(w *world) {
 		w.mustCall(400)
 		for i, b := range w.backends {
 			if n := b.count(); n < 60 || n > 140 {
@@ -168,7 +164,7 @@ func TestGRPC(t *testing.T) {
 // Without an endpoint a call fails at once and clearly, and one that waits for
 // readiness waits.
 func TestNoEndpoints(t *testing.T) {
-	inWorld(t, 1, config(balance.Config{}), func(w *world) {
+	inWorld(t, 1, balance.ServiceConfig(balance.Config{}), func(w *world) {
 		w.resolver.UpdateState(resolver.State{})
 		time.Sleep(time.Second)
 		err := w.call()
@@ -186,7 +182,7 @@ func TestNoEndpoints(t *testing.T) {
 // Endpoints that cannot be reached are left out; if all are, the status says
 // why.
 func TestUnreachable(t *testing.T) {
-	inWorld(t, 2, config(balance.Config{}), func(w *world) {
+	inWorld(t, 2, balance.ServiceConfig(balance.Config{}), func(w *world) {
 		w.resolver.UpdateState(resolver.State{Endpoints: w.endpoints("nowhere", "elsewhere")})
 		time.Sleep(time.Second)
 		w.mustCall(100)
@@ -200,7 +196,7 @@ func TestUnreachable(t *testing.T) {
 
 // The refusal of a pick reaches the caller as it is.
 func TestRefusalReachesTheCaller(t *testing.T) {
-	inWorld(t, 1, config(balance.Config{Limit: 1}), func(w *world) {
+	inWorld(t, 1, balance.ServiceConfig(balance.Config{Limit: 1}), func(w *world) {
 		w.backends[0].block = make(chan struct{})
 		var all sync.WaitGroup
 		all.Go(func() {
@@ -224,7 +220,7 @@ func TestRefusalReachesTheCaller(t *testing.T) {
 // The policy works as the child of one that writes its config and parses it
 // again.
 func TestRandomSubsetting(t *testing.T) {
-	child := balance.ServiceConfig(balance.Config{SlowStart: 1500 * time.Millisecond, Limit: 5})
+	child := balance.PolicyConfig(balance.Config{SlowStart: 1500 * time.Millisecond, Limit: 5})
 	inWorld(t, 5, `{"loadBalancingConfig":[{"random_subsetting_experimental":{"subsetSize":2,"childPolicy":[`+child+`]}}]}`, func(w *world) {
 		w.mustCall(100)
 		used := 0
@@ -241,7 +237,7 @@ func TestRandomSubsetting(t *testing.T) {
 
 // An endpoint that says it is not serving gets no calls.
 func TestHealthChecks(t *testing.T) {
-	sc := `{"healthCheckConfig":{"serviceName":"x"},"loadBalancingConfig":[` + balance.ServiceConfig(balance.Config{}) + `]}`
+	sc := `{"healthCheckConfig":{"serviceName":"x"},"loadBalancingConfig":[` + balance.PolicyConfig(balance.Config{}) + `]}`
 	inWorld(t, 3, sc, func(w *world) {
 		for _, b := range w.backends[1:] {
 			b.health.SetServingStatus("x", healthpb.HealthCheckResponse_SERVING)
@@ -264,7 +260,7 @@ func TestHealthChecks(t *testing.T) {
 // gRPC's own retries avoid the backends that the RPC has tried.
 func TestRetriesGoElsewhere(t *testing.T) {
 	sc := `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.001s",` +
-		`"backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}],"loadBalancingConfig":[` + balance.ServiceConfig(balance.Config{}) + `]}`
+		`"backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}],"loadBalancingConfig":[` + balance.PolicyConfig(balance.Config{}) + `]}`
 	recorded := grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		ctx, _ = tried.NewContext(ctx, tried.Unary)
 		return invoke(ctx, method, req, reply, cc, opts...)
@@ -280,7 +276,7 @@ func TestRetriesGoElsewhere(t *testing.T) {
 // A connection that is cut in the middle of streams ends them with a clear
 // status, gives their room back, and takes the endpoint out.
 func TestCutConnection(t *testing.T) {
-	inWorld(t, 2, config(balance.Config{Limit: 4}), func(w *world) {
+	inWorld(t, 2, balance.ServiceConfig(balance.Config{Limit: 4}), func(w *world) {
 		var streams []grpc.BidiStreamingClient[testpb.StreamingOutputCallRequest, testpb.StreamingOutputCallResponse]
 		for range 8 {
 			s, err := w.client.FullDuplexCall(w.Context())

@@ -25,16 +25,23 @@ func init() {
 // A service config that the resolver supplies replaces the default one, and DNS
 // is asked for one: dial with grpc.WithDisableServiceConfig too where that is
 // not wanted. To combine the policy with other settings of a service config
-// (method configs, health checks), use [ServiceConfig].
+// (method configs, health checks), use [PolicyConfig].
 func WithP2C(c Config) grpc.DialOption {
-	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[` + ServiceConfig(c) + `]}`)
+	return grpc.WithDefaultServiceConfig(ServiceConfig(c))
 }
 
-// ServiceConfig returns the entry of this policy in the list
-// loadBalancingConfig of a service config, or in the list childPolicy of
-// another policy. It panics with the error of [Config.Validate] if c is not
-// valid.
+// ServiceConfig returns a service config that says to balance with this policy,
+// and nothing else: for grpc.WithDefaultServiceConfig, or for a resolver to
+// supply. It panics with the error of [Config.Validate] if c is not valid.
 func ServiceConfig(c Config) string {
+	return `{"loadBalancingConfig":[` + PolicyConfig(c) + `]}`
+}
+
+// PolicyConfig returns the entry of this policy in the list
+// loadBalancingConfig of a service config that says other things too, or in the
+// list childPolicy of another policy. It panics with the error of
+// [Config.Validate] if c is not valid.
+func PolicyConfig(c Config) string {
 	if err := c.Validate(); err != nil {
 		panic(err)
 	}
