@@ -42,8 +42,11 @@ type attempt struct {
 func (c *clientStream) call(ctx context.Context, rpc *RPC) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sealed {
+	switch {
+	case c.sealed:
 		return nil, c.awaitOver(c.current) // the status of the one attempt that counts
+	case c.done:
+		return nil, errLate
 	}
 	a := c.newAttempt(ctx, rpc)
 	if a.cancel != nil {
@@ -87,7 +90,7 @@ func (c *clientStream) openSomewhere(a *attempt) error {
 	switch {
 	case c.current != nil:
 		c.openAttempt(a)
-	case c.gone:
+	case c.left:
 		return errNotOpened
 	default:
 		c.opening = a

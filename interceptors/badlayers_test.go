@@ -111,6 +111,59 @@ func TestLayerThatReturnsWhileTheStreamIsOpen(t *testing.T) {
 	}
 }
 
+// A layer that calls its inner service only after it has returned opens nothing:
+// the caller has had its answer.
+func TestLayerThatCallsItsInnerServiceTooLate(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			late := make(chan error, 1)
+			w := newWorld(t, worldOf{client: interceptors.New(wrap(
+				func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {
+					time.AfterFunc(time.Second, func() {
+						_, err := inner.Call(ctx, rpc)
+						late <- err
+					})
+					return nil, errVerdict
+				}))})
+			if err := w.do(t.Context(), k, nil).wants(codes.DataLoss, ""); err != nil {
+				t.Error(err)
+			}
+			if err := <-late; status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "after it had returned") {
+				t.Errorf("the late call: %v, want INTERNAL", err)
+			}
+			if n := w.server.ran.Load(); n != 0 {
+				t.Errorf("the handler ran %d times", n)
+			}
+		})
+	}
+}
+
+// A layer that panics while its inner call is about to open the stream leaves
+// nobody waiting.
+func TestLayerThatPanicsAsTheStreamOpens(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			inner := make(chan error, 1)
+			w := newWorld(t, worldOf{client: interceptors.New(wrap(
+				func(ctx context.Context, rpc *interceptors.RPC, s interceptors.Service) (any, error) {
+					go func() {
+						_, err := s.Call(ctx, rpc)
+						inner <- err
+					}()
+					panic("layer")
+				}))})
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				defer func() { _ = recover() }()
+				_, _ = w.open(ctx, k)
+			}()
+			synctest.Wait()
+			cancel()
+			<-inner // else the bubble reports a deadlock
+		})
+	}
+}
+
 // To call the inner service again is for Retry. Without it a stream is there
 // once, and every further call returns how that ended.
 func TestLayerThatCallsItsInnerServiceTwice(t *testing.T) {

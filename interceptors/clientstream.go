@@ -70,7 +70,7 @@ type clientStream struct {
 	opening *attempt // to be opened by the caller's goroutine, in open
 	current *attempt // what the caller's methods work on; nil before the first is open
 	sealed  bool     // something has reached the caller: current is the last attempt
-	gone    bool     // the caller's goroutine left open by a panic of the streamer
+	left    bool     // the caller's goroutine has left open
 	closed  bool     // CloseSend was called
 	waiting int      // methods of the caller that wait for a change
 
@@ -93,6 +93,7 @@ type clientStream struct {
 func (c *clientStream) open() (grpc.ClientStream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer c.leaveOpen()
 	for {
 		switch {
 		case c.opening != nil:
@@ -107,17 +108,23 @@ func (c *clientStream) open() (grpc.ClientStream, error) {
 	}
 }
 
-// openAsked opens the attempt that the leaf asked for. It requires c.mu. If the
-// streamer panics that is the caller's affair, and the leaf gets an error.
+// openAsked opens the attempt that the leaf asked for. It requires c.mu.
 func (c *clientStream) openAsked() {
-	a := c.opening
-	a.err, c.gone = errNotOpened, true // unless openAttempt returns
-	defer func() {
+	c.openAttempt(c.opening)
+	c.opening = nil
+	c.changed.Broadcast()
+}
+
+// leaveOpen notes that the caller's goroutine opens no attempts any more. If
+// that is because the streamer or the stack panicked, the leaf, which may be
+// waiting, gets an error. It requires c.mu.
+func (c *clientStream) leaveOpen() {
+	c.left = true
+	if c.opening != nil {
+		c.opening.err = errNotOpened
 		c.opening = nil
 		c.changed.Broadcast()
-	}()
-	c.openAttempt(a)
-	c.gone = false
+	}
 }
 
 // outside returns the stream as the caller is to see it.
@@ -130,6 +137,7 @@ func (c *clientStream) outside() grpc.ClientStream {
 
 var (
 	errNotOpened  = status.Error(codes.Internal, "turret: opening the stream did not return")
+	errLate       = status.Error(codes.Internal, "turret: a layer called the stream after it had returned")
 	errNoStream   = status.Error(codes.Internal, "turret: a layer ended the stream without opening it")
 	errStillOpen  = status.Error(codes.Internal, "turret: a layer returned while the stream was open")
 	errLayerExits = status.Error(codes.Internal, "internal error")
