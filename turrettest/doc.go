@@ -7,6 +7,8 @@
 //     looks at it, and answers when and how it likes.
 //   - [TestGate] is the conformance suite of [turret.Gate]. The gates of this
 //     module run through it; run yours through it too.
+//   - [TestLayer] is that of layers, and [TestTracker] that of the load of
+//     endpoints.
 //
 // Everything here works inside a testing/synctest bubble, where "nobody moves
 // any more" can be waited for and time costs nothing.
