@@ -19,6 +19,7 @@ type experiment struct {
 	scenario func(seed uint64) *sim.Scenario
 	measure  func(sc *sim.Scenario, r *sim.Result, m measures)
 	peers    peers    // who is measured beside us
+	variants bool     // our own policy without some of its parts is measured too
 	control  string   // the experiment that this one is compared with
 	short    bool     // part of the short form
 	checks   []check  // what must hold of our own policy
@@ -152,7 +153,7 @@ var even = []check{least("least share", 0.95), most("most share", 1.05), most("b
 var experiments = []experiment{
 	{
 		id: "E1", scenario: func(uint64) *sim.Scenario { return sim.E1("E1", 1, 10) },
-		measure: slowShare, peers: all, short: true, columns: []string{"share"},
+		measure: slowShare, peers: all, variants: true, short: true, columns: []string{"share"},
 		checks: []check{most("p99.9", 215), mostOf("p99.9", 1.0/8, leastRequest), mostOf("p99", 1/8.5, roundRobin)},
 	},
 	{
@@ -165,7 +166,7 @@ var experiments = []experiment{
 		measure: slowShare, peers: nearest, columns: []string{"share"},
 	},
 	{
-		id: "E2", scenario: sim.E2, peers: all, columns: []string{"failed/client"},
+		id: "E2", scenario: sim.E2, peers: all, variants: true, columns: []string{"failed/client"},
 		checks: []check{most("failed/client", 8), most("p99.9", 60)},
 	},
 	{
@@ -201,7 +202,7 @@ var experiments = []experiment{
 		checks: []check{mostOf("p99", 1, leastRequest), mostOf("p99", 1.05, kratos)},
 	},
 	{
-		id: "E7h", scenario: func(uint64) *sim.Scenario { return sim.E7("E7h", 4, 9600) }, peers: nearest, short: true,
+		id: "E7h", scenario: func(uint64) *sim.Scenario { return sim.E7("E7h", 4, 9600) }, peers: nearest, variants: true, short: true,
 		checks: []check{mostOf("p99", 1, leastRequest), mostOf("p99", 1.05, kratos)},
 	},
 	{

@@ -153,17 +153,24 @@ func policiesNeeded(e experiment) []string {
 
 func policiesFor(e experiment, short bool) []string {
 	names := []string{ours().Name}
-	switch {
-	case short:
+	if short {
 		return append(names, leastRequest)
-	case e.peers == nearest:
-		return append(names, leastRequest, kratos)
-	case e.peers == all:
+	}
+	if e.variants {
+		for _, p := range sim.Variants() {
+			names = append(names, p.Name)
+		}
+	}
+	switch e.peers {
+	case nearest:
+		names = append(names, leastRequest, kratos)
+	case all:
 		for _, p := range others.All() {
 			if p.Name != "weighted_round_robin" || e.id == "E4" { // it needs what only E4 has: unequal capacity
 				names = append(names, p.Name)
 			}
 		}
+	case nobody:
 	}
 	return names
 }
@@ -234,12 +241,7 @@ func runCell(text string) {
 // measure runs one cell.
 func measure(t *testing.T, c cell) measures {
 	e := experimentByID(c.Experiment)
-	policy := ours()
-	for _, p := range others.All() {
-		if p.Name == c.Policy {
-			policy = p
-		}
-	}
+	policy := policyByName(c.Policy)
 	counted := &counter{}
 	policy.Stats = counted
 	sc, m := e.scenario(c.Seed), measures{}
@@ -253,6 +255,11 @@ func measure(t *testing.T, c cell) measures {
 }
 
 func ours() *sim.Policy { return sim.Turret() }
+
+func policyByName(name string) *sim.Policy {
+	all := slices.Concat([]*sim.Policy{ours()}, sim.Variants(), others.All())
+	return all[slices.IndexFunc(all, func(p *sim.Policy) bool { return p.Name == name })]
+}
 
 func experimentByID(id string) experiment {
 	return experiments[slices.IndexFunc(experiments, func(e experiment) bool { return e.id == id })]

@@ -68,7 +68,7 @@ func table(out io.Writer, e experiment, rows map[string][]measures) {
 		fmt.Fprint(out, "--:|")
 	}
 	fmt.Fprintln(out)
-	for _, policy := range policiesFor(experiment{id: e.id, peers: all}, false) {
+	for _, policy := range policiesFor(e, false) {
 		if len(rows[policy]) == 0 {
 			continue
 		}

@@ -15,9 +15,21 @@ func Host(f func(t *testing.T)) {
 }
 
 // Turret is our own policy with its zero configuration.
-func Turret() *Policy {
-	return &Policy{Name: "turret.P2C", Config: func(client int, seed uint64) string {
-		return fmt.Sprintf(`{"loadBalancingConfig":[{"turret.P2C":{"seed":%d}}]}`, key(seed, client))
+func Turret() *Policy { return turret("turret.P2C", "") }
+
+// Variants are our own policy without one part of it each, to see what the part
+// is good for.
+func Variants() []*Policy {
+	return []*Policy{
+		turret("turret.P2C, peak_ewma", `"load":"peak_ewma",`),
+		turret("turret.P2C, no outliers", `"outliers":{"consecutive":-1},`),
+		turret("turret.P2C, no bans", `"maxBanned":-1,`),
+	}
+}
+
+func turret(name, fields string) *Policy {
+	return &Policy{Name: name, Config: func(client int, seed uint64) string {
+		return fmt.Sprintf(`{"loadBalancingConfig":[{"turret.P2C":{%s"seed":%d}}]}`, fields, key(seed, client))
 	}}
 }
 
