@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc/metadata"
 )
@@ -40,6 +41,12 @@ func (c *outgoing) Set(key, value string) {
 		md.Set(key, value)
 		c.ctx = metadata.NewOutgoingContext(c.ctx, md)
 		return
+	}
+	for i := 0; i < len(c.added); i += 2 {
+		if strings.EqualFold(c.added[i], key) {
+			c.added[i+1] = value
+			return
+		}
 	}
 	if c.added == nil {
 		c.added = c.few[:0]

@@ -19,6 +19,7 @@ type Pair struct {
 	Conn   *grpc.ClientConn
 
 	listener net.Listener
+	dial     func(context.Context, string) (net.Conn, error)
 	serving  chan struct{}
 	mu       sync.Mutex
 	conns    []net.Conn // dialed so far
@@ -43,7 +44,7 @@ type Config struct {
 func Start(t testing.TB, c Config) *Pair {
 	t.Helper()
 	p := &Pair{serving: make(chan struct{})}
-	dial := p.listen(t, c.TCP)
+	p.dial = p.listen(t, c.TCP)
 	p.Server = grpc.NewServer(append(c.Server, grpc.WaitForHandlers(true))...)
 	if c.Register != nil {
 		c.Register(p.Server)
@@ -54,7 +55,7 @@ func Start(t testing.TB, c Config) *Pair {
 	}()
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(p.remember(dial)),
+		grpc.WithContextDialer(p.remember(p.dial)),
 		grpc.WithDisableServiceConfig(),
 	}
 	if !c.Retry {
@@ -96,6 +97,10 @@ func (p *Pair) remember(dial func(context.Context, string) (net.Conn, error)) fu
 		return conn, err
 	}
 }
+
+// Dial connects to the server without a client, for who speaks to it frame by
+// frame. The connection is the caller's to close.
+func (p *Pair) Dial(ctx context.Context) (net.Conn, error) { return p.dial(ctx, "") }
 
 // Cut closes the connections that the client has made so far, as a network that
 // fails. The client connects again when it is used.
