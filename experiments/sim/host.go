@@ -21,9 +21,9 @@ func Turret() *Policy { return turret("turret.P2C", "") }
 // is good for.
 func Variants() []*Policy {
 	return []*Policy{
-		turret("turret.P2C, peak_ewma", `"load":"peak_ewma",`),
-		turret("turret.P2C, no outliers", `"outliers":{"consecutive":-1},`),
-		turret("turret.P2C, no bans", `"maxBanned":-1,`),
+		turret("turret.P2C/peak_ewma", `"load":"peak_ewma",`),
+		turret("turret.P2C/no-outliers", `"outliers":{"consecutive":-1},`),
+		turret("turret.P2C/no-bans", `"maxBanned":-1,`),
 	}
 }
 
