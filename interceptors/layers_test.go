@@ -24,9 +24,11 @@ func TestLayersKeepTheContract(t *testing.T) {
 		make   func() interceptors.Layer
 		traits traits
 	}{
-		"Timeout":          {func() interceptors.Layer { return interceptors.Timeout(time.Minute) }, traits{}},
-		"Retry":            {func() interceptors.Layer { return interceptors.Retry(retry.Config{Budget: retry.Unlimited}) }, traits{Repeats: true}},
-		"Hedge":            {func() interceptors.Layer { return interceptors.Hedge(hedge.Config{Delay: 50 * time.Millisecond, Budget: retry.Unlimited}) }, traits{Repeats: true}},
+		"Timeout": {func() interceptors.Layer { return interceptors.Timeout(time.Minute) }, traits{}},
+		"Retry":   {func() interceptors.Layer { return interceptors.Retry(retry.Config{Budget: retry.Unlimited}) }, traits{Repeats: true}},
+		"Hedge": {func() interceptors.Layer {
+			return interceptors.Hedge(hedge.Config{Delay: 50 * time.Millisecond, Budget: retry.Unlimited})
+		}, traits{Repeats: true}},
 		"ConcurrencyLimit": {func() interceptors.Layer { return interceptors.ConcurrencyLimit(places, limit.Queue{Max: 1}) }, traits{}},
 		"RateLimit":        {func() interceptors.Layer { return interceptors.RateLimit(limit.PerSecond(places), limit.Queue{}) }, traits{}},
 		"Breaker":          {func() interceptors.Layer { return interceptors.Breaker(breaker.Config{}) }, traits{}},
@@ -35,12 +37,16 @@ func TestLayersKeepTheContract(t *testing.T) {
 		"Buffer":           {func() interceptors.Layer { return interceptors.Buffer(places) }, traits{OwnReady: true}},
 		"Trace":            {func() interceptors.Layer { return interceptors.Trace(trace.Config{}) }, traits{}},
 		"Observe":          {func() interceptors.Layer { return interceptors.Observe(func(context.Context, interceptors.Event) {}) }, traits{}},
-		"Recover":          {func() interceptors.Layer { return interceptors.Recover(func(context.Context, *interceptors.RPC, any, []byte) {}) }, traits{Recovers: true}},
+		"Recover": {func() interceptors.Layer {
+			return interceptors.Recover(func(context.Context, *interceptors.RPC, any, []byte) {})
+		}, traits{Recovers: true}},
 		"Filter": {func() interceptors.Layer {
 			return interceptors.Filter(func(context.Context, *interceptors.RPC) (context.Context, error) { return nil, nil }) //nolint:nilnil // keeps the context
 		}, traits{}},
-		"For":       {func() interceptors.Layer { return interceptors.For("/*", interceptors.Timeout(time.Minute)) }, traits{OwnReady: true}},
-		"Named":     {func() interceptors.Layer { return interceptors.Named("tenants", interceptors.Admit(turrettest.NewRecorder())) }, traits{}},
+		"For": {func() interceptors.Layer { return interceptors.For("/*", interceptors.Timeout(time.Minute)) }, traits{OwnReady: true}},
+		"Named": {func() interceptors.Layer {
+			return interceptors.Named("tenants", interceptors.Admit(turrettest.NewRecorder()))
+		}, traits{}},
 		"InContext": {interceptors.InContext, traits{}},
 	}
 	for name, tt := range tests {

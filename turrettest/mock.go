@@ -3,6 +3,7 @@ package turrettest
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -18,9 +19,9 @@ var ErrClosed = errors.New("turrettest: mock closed")
 //
 //	inner := turrettest.NewMock[string, string](t)
 //	service := layer(inner)
-//	go service.Call(ctx, "ping")
-//	request := inner.Next(ctx) // request.Request is "ping"
-//	request.Respond("pong")
+//	call := turrettest.Go(ctx, service, "ping")
+//	inner.Expect(ctx, "ping").Respond("pong")
+//	call.Result() // "pong", nil
 //
 // A Mock keeps the contract of a Service: a call whose ctx ends returns ctx's
 // error soon, unless the test took it and holds it with [Request.Hold]. It
@@ -39,6 +40,7 @@ type Mock[Req, Res any] struct {
 	mu      sync.Mutex
 	allowed int   // how many more requests are let in; negative: all
 	err     error // if not nil, the end: what Ready and Call return
+	polling int   // calls of Ready that wait
 	waiting []*Request[Req, Res]
 	arrived []*Request[Req, Res] // let in, not yet taken by Next
 	taken   []*Request[Req, Res] // taken by Next, not yet over
@@ -57,6 +59,12 @@ func NewMock[Req, Res any](t testing.TB) *Mock[Req, Res] {
 	return m
 }
 
+// NewMockUnder returns a [Mock] and the service that layer makes of it.
+func NewMockUnder[Req, Res any](t testing.TB, layer turret.Layer[Req, Res]) (turret.Service[Req, Res], *Mock[Req, Res]) {
+	m := NewMock[Req, Res](t)
+	return layer(m), m
+}
+
 // Ready waits until a request would be let in.
 func (m *Mock[Req, Res]) Ready(ctx context.Context) error {
 	for {
@@ -72,11 +80,19 @@ func (m *Mock[Req, Res]) Ready(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return turret.NotReady(ctx.Err())
 		}
+		m.poll(1)
 		select {
 		case <-changed:
 		case <-ctx.Done():
 		}
+		m.poll(-1)
 	}
+}
+
+func (m *Mock[Req, Res]) poll(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.polling += n
 }
 
 // Call sends req to the test and waits for the answer.
@@ -121,6 +137,17 @@ func (m *Mock[Req, Res]) Next(ctx context.Context) *Request[Req, Res] {
 	}
 }
 
+// Expect is [Mock.Next], and fails and stops the test if the request is not
+// deeply equal to want.
+func (m *Mock[Req, Res]) Expect(ctx context.Context, want Req) *Request[Req, Res] {
+	m.t.Helper()
+	r := m.Next(ctx)
+	if !reflect.DeepEqual(r.Request, want) {
+		m.t.Fatalf("turrettest: the request is %v, want %v", r.Request, want)
+	}
+	return r
+}
+
 // TryNext takes the next request that was let in, if there is one. It does not
 // wait.
 func (m *Mock[Req, Res]) TryNext() (*Request[Req, Res], bool) {
@@ -143,6 +170,14 @@ func (m *Mock[Req, Res]) Allow(n int) {
 	defer m.mu.Unlock()
 	m.allowed = n
 	m.admit()
+}
+
+// Waiting returns how many calls of Ready wait now, and how many calls wait to be
+// let in. A layer that gave up should have left neither behind.
+func (m *Mock[Req, Res]) Waiting() (ready, calls int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.polling, len(m.waiting)
 }
 
 // Fail ends the service: Ready and Call return err from now on, and so do calls
