@@ -149,6 +149,7 @@ func (e *endpoint) enterSlowly(now int64, a admission) (p passes, ok bool) {
 func (e *endpoint) leave() {
 	if e.limit > 0 {
 		e.inflight.Add(-1)
+		e.pool.vacancies.announce()
 	}
 }
 

@@ -168,7 +168,7 @@ func TestNoEndpoints(t *testing.T) {
 		w.resolver.UpdateState(resolver.State{})
 		time.Sleep(time.Second)
 		err := w.call()
-		if want := "balance: the resolver names no endpoint"; status.Code(err) != codes.Unavailable || status.Convert(err).Message() != want {
+		if want := "balance: there is no endpoint: the resolver names none"; status.Code(err) != codes.Unavailable || status.Convert(err).Message() != want {
 			w.Errorf("error %v, want UNAVAILABLE: %s", err, want)
 		}
 		time.AfterFunc(10*time.Second, func() { w.resolver.UpdateState(resolver.State{Endpoints: w.endpoints()}) })

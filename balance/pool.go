@@ -18,6 +18,8 @@ type pool struct {
 	onBan   func(cause string) // an endpoint was banned, or its probe has failed
 	onPanic func()             // a call is sent to an endpoint that is banned
 
+	vacancies vacancies
+
 	mu    sync.Mutex
 	ready int // endpoints in the newest snapshot
 	out   int // endpoints with a circuit that is not closed
@@ -67,8 +69,27 @@ func (p *pool) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	return true
 }
 
-// forgetLocked takes an endpoint that is no longer there out of the count. It
-// requires p.mu.
+// count notes how many endpoints there are in the newest snapshot.
+func (p *pool) count(ready int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = ready
+}
+
+// outOfUse returns how many endpoints are banned, or on trial.
+func (p *pool) outOfUse() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out
+}
+
+// forget takes an endpoint that is no longer there out of the count.
+func (p *pool) forget(e *endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgetLocked(e)
+}
+
 func (p *pool) forgetLocked(e *endpoint) {
 	e.gone = true
 	if e.out {

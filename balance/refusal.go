@@ -2,6 +2,7 @@ package balance
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/status"
 
@@ -13,13 +14,16 @@ import (
 var (
 	ErrFull       = errors.New("every endpoint has as many calls in flight as it may")
 	ErrBanned     = errors.New("every endpoint is banned")
-	ErrNoEndpoint = errors.New("the resolver names no endpoint")
+	ErrNoEndpoint = errors.New("there is no endpoint")
+	// ErrUnreachable ends a call of a [ClientConn] that does not wait for readiness
+	// when the last attempt to connect has failed at every endpoint.
+	ErrUnreachable = errors.New("no endpoint can be reached")
 )
 
 // A refusal is the error of a pick: a status, so that gRPC hands it to the
 // caller as it is, which unwraps to the Refusal.
 type refusal struct {
-	*turret.Refusal
+	error
 
 	status *status.Status
 }
@@ -28,7 +32,15 @@ type refusal struct {
 func (r *refusal) GRPCStatus() *status.Status { return r.status }
 
 // Unwrap returns the Refusal.
-func (r *refusal) Unwrap() error { return r.Refusal }
+func (r *refusal) Unwrap() error { return r.error }
+
+// withStatus returns err, that of a call which was not sent, with its status.
+func withStatus(err error) error {
+	if _, ok := err.(*refusal); ok { //nolint:errorlint // it has one outermost
+		return err
+	}
+	return &refusal{err, interceptors.Status(err)}
+}
 
 func refuse(kind turret.Kind, reason string, err error) error {
 	r := &turret.Refusal{Kind: kind, Layer: "balance", Reason: reason, Err: err}
@@ -37,11 +49,12 @@ func refuse(kind turret.Kind, reason string, err error) error {
 
 // Refusals are made once: they say the same every time.
 var (
-	errFull   = refuse(turret.KindOverloaded, turret.ReasonLimitFull, ErrFull)
-	errBanned = refuse(turret.KindUnavailable, turret.ReasonCircuitOpen, ErrBanned)
+	errFull        = refuse(turret.KindOverloaded, turret.ReasonLimitFull, ErrFull)
+	errBanned      = refuse(turret.KindUnavailable, turret.ReasonCircuitOpen, ErrBanned)
+	errUnreachable = refuse(turret.KindUnavailable, turret.ReasonNoEndpoint, ErrUnreachable)
 	// errNoEndpoint has no status on purpose: gRPC makes it UNAVAILABLE, and lets
 	// a call that waits for readiness wait for an endpoint.
 	errNoEndpoint = error(&turret.Refusal{
-		Kind: turret.KindUnavailable, Layer: "balance", Reason: turret.ReasonNoEndpoint, Err: ErrNoEndpoint,
+		Kind: turret.KindUnavailable, Layer: "balance", Reason: turret.ReasonNoEndpoint, Err: fmt.Errorf("%w: the resolver names none", ErrNoEndpoint),
 	})
 )

@@ -1,0 +1,138 @@
+package balance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/interceptors"
+)
+
+// A connection is one endpoint of a [ClientConn]: a grpc.ClientConn of its own,
+// with a stack of its own.
+type connection struct {
+	conn  *grpc.ClientConn
+	err   error               // why there is none
+	stack *interceptors.Stack // may be nil
+
+	endpoint *endpoint
+	hope     *hope
+
+	up atomic.Bool // connected
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced when up changes
+	counted bool          // among hope's reasons
+	left    bool
+}
+
+// dial makes the connection of an address; it begins to connect when it is
+// watched. What is wrong with the address is for Ready to say.
+func dial(address string, stack *interceptors.Stack, h *hope, options []grpc.DialOption) *connection {
+	c := &connection{stack: stack, hope: h, changed: make(chan struct{})}
+	// An endpoint that nobody uses is not to lose its connection: it would not be
+	// ready, and so nobody would use it.
+	all := append([]grpc.DialOption{grpc.WithIdleTimeout(0)}, options...)
+	if stack != nil {
+		all = append(all, stack.DialOptions()...)
+	}
+	if !strings.Contains(address, "://") {
+		address = "passthrough:///" + address
+	}
+	c.conn, c.err = grpc.NewClient(address, all...)
+	c.count(c.err == nil)
+	return c
+}
+
+// watch connects, again and again, until the connection is closed.
+func (c *connection) watch() {
+	for {
+		state := c.conn.GetState()
+		c.note(state)
+		switch state {
+		case connectivity.Idle:
+			c.conn.Connect()
+		case connectivity.Shutdown:
+			return
+		default:
+		}
+		c.conn.WaitForStateChange(context.Background(), state)
+	}
+}
+
+// note takes note of a state. A connection that was made anew begins a slow
+// start: the server may have been started anew as well.
+func (c *connection) note(state connectivity.State) {
+	switch state {
+	case connectivity.Ready:
+		c.count(true)
+		c.endpoint.warmUp(c.endpoint.pool.now())
+	case connectivity.TransientFailure:
+		c.count(false)
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if up := state == connectivity.Ready; up != c.up.Load() {
+		c.up.Store(up)
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+}
+
+// count says whether the connection is a reason to hope.
+func (c *connection) count(counts bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counts = counts && !c.left
+	switch {
+	case counts && !c.counted:
+		c.hope.add(1)
+	case !counts && c.counted:
+		c.hope.add(-1)
+	default:
+		c.hope.add(0)
+	}
+	c.counted = counts
+}
+
+// leave takes the connection out of what is hoped for.
+func (c *connection) leave() {
+	c.mu.Lock()
+	c.left = true
+	c.mu.Unlock()
+	c.count(false)
+}
+
+// Ready waits until the connection is there and the stack has room.
+func (c *connection) Ready(ctx context.Context) error {
+	if c.err != nil {
+		return c.err
+	}
+	for !c.up.Load() {
+		c.mu.Lock()
+		up, changed := c.up.Load(), c.changed
+		c.mu.Unlock()
+		if up {
+			break
+		}
+		if ctx.Err() == nil {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+			}
+		}
+		return turret.NotReady(fmt.Errorf("%w: %s is %v", ctx.Err(), c.conn.Target(), c.conn.GetState()))
+	}
+	if c.stack == nil {
+		return nil
+	}
+	return c.stack.Ready(ctx)
+}

@@ -1,0 +1,273 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/discover"
+	"github.com/turret-go/turret/internal/background"
+	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/ready"
+)
+
+// A group is the endpoints of a balancer that are services: those that there are,
+// which of them are ready, and the choice among them. [Balancer] and [ClientConn]
+// differ in what they do with the one that was chosen.
+type group[K comparable, S ready.Readier] struct {
+	pool
+
+	config *settings
+	cache  *ready.Cache[K, *member[S]]
+	onLeft func(s S) // a service has left the group; calls may still be using it
+	onIdle func(s S) // and this was the last of them
+
+	newest   atomic.Pointer[lineup[K, S]]
+	building sync.Mutex    // of those who make a lineup
+	turn     chan struct{} // holds one: the call that waits for a member
+
+	bans, panics atomic.Uint64
+
+	reading sync.WaitGroup // the source
+	ctx     context.Context
+	cancel  context.CancelFunc
+	over    context.Context // ends when there is no endpoint and will be none
+	finish  context.CancelFunc
+
+	news struct { // of the source
+		sync.Mutex
+
+		ended   bool
+		failure error // why it ended, if that was a failure
+		last    error // why the last member failed for good
+	}
+}
+
+func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
+	if err := c.Validate(); err != nil {
+		panic(err)
+	}
+	g.pool.init(func(string) { g.bans.Add(1) }, func() { g.panics.Add(1) })
+	g.config = newSettings(c.withDefaults())
+	g.onLeft, g.onIdle = onLeft, onIdle
+	g.turn = make(chan struct{}, 1)
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.over, g.finish = context.WithCancel(context.Background())
+	g.cache = ready.NewCache(g.dropped)
+}
+
+// read begins to follow source.
+func (g *group[K, S]) read(source discover.Source[K, *member[S]]) {
+	background.Go(&g.reading, "balance", func() error { return g.cache.Follow(g.ctx, source) }, g.ended)
+}
+
+func (g *group[K, S]) newMember(s S) *member[S] {
+	return &member[S]{endpoint: newEndpoint(&g.pool, g.config), service: s}
+}
+
+// dropped is told by the cache of each member that leaves it.
+func (g *group[K, S]) dropped(key K, m *member[S], err error) {
+	g.forget(m.endpoint)
+	g.onLeft(m.service)
+	if m.quit() {
+		g.onIdle(m.service)
+	}
+	if err != nil {
+		g.news.Lock()
+		g.news.last = fmt.Errorf("%v: %w", key, err)
+		g.news.Unlock()
+	}
+	g.settle()
+}
+
+// ended notes that the source has ended.
+func (g *group[K, S]) ended(err error) {
+	g.news.Lock()
+	g.news.ended, g.news.failure = true, err
+	g.news.Unlock()
+	g.settle()
+}
+
+// settle tells those who wait if they wait for nothing. (A group that is closed
+// tells them so itself.)
+func (g *group[K, S]) settle() {
+	g.news.Lock()
+	defer g.news.Unlock()
+	if ready, pending := g.cache.Len(); g.news.ended && ready+pending == 0 && g.ctx.Err() == nil {
+		g.finish()
+	}
+}
+
+// close drops all members and waits until nobody asks them, or the source, any
+// more.
+func (g *group[K, S]) close() {
+	g.cancel()
+	g.reading.Wait()
+	g.cache.Close()
+}
+
+// enter chooses a member that is ready and enters it; while there is none it
+// waits, in line, for as long as ctx and h let it. The member is to be left with
+// exit.
+func (g *group[K, S]) enter(ctx context.Context, h *hope, stream bool) (*member[S], visit, error) {
+	record := tried.FromContext(ctx)
+	for round := range patience + 1 {
+		m, v, err := g.tryEnter(record, stream, round == patience)
+		if m != nil || err != nil {
+			return m, v, err
+		}
+	}
+	return g.enterInTurn(ctx, h, record, stream)
+}
+
+// tryEnter is enter without waiting: without a member and an error, the one that
+// was chosen was not ready, or there was none to choose.
+func (g *group[K, S]) tryEnter(record *tried.Record, stream, fresh bool) (m *member[S], v visit, err error) {
+	now := g.now()
+	l := g.lineup(now, fresh)
+	if len(l.choices) == 0 {
+		return nil, v, nil
+	}
+	chosen, p, err := l.choose(now, record)
+	if err != nil {
+		return nil, v, err
+	}
+	if of := l.members[chosen.index]; g.admit(of, now, p) {
+		m = of.Service
+		record.Add(m.id)
+		v = m.start(now, p, stream)
+	}
+	return m, v, nil
+}
+
+// admit reports whether a member that was chosen, and entered, is ready. If it is
+// not, what was taken goes back, also when asking it panics.
+func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p passes) (ok bool) {
+	m := chosen.Service
+	held := m.hold()
+	defer func() {
+		if !ok {
+			m.cancel(now, p)
+			g.release(m)
+		}
+	}()
+	return held && g.cache.Check(chosen)
+}
+
+// enterInTurn is enter for calls that found nobody: they wait one behind the
+// other, so that a member which becomes ready does not wake all of them for one
+// place.
+func (g *group[K, S]) enterInTurn(ctx context.Context, h *hope, record *tried.Record, stream bool) (*member[S], visit, error) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	defer h.onLost(giveUp)()
+	select {
+	case g.turn <- struct{}{}:
+		defer func() { <-g.turn }()
+	case <-ctx.Done():
+		return nil, visit{}, unsent(g.whyNone(ctx))
+	}
+	for round := 1; ; round++ {
+		m, v, err := g.tryEnter(record, stream, true)
+		if m != nil || err != nil {
+			return m, v, err
+		}
+		if err := g.wait(ctx); err != nil {
+			return nil, visit{}, unsent(err)
+		}
+		if round%distrust == 0 {
+			pause(ctx)
+		}
+	}
+}
+
+const (
+	// distrust is after how many members that became ready, and were not when they
+	// were asked, a call takes a pause. Others may have taken the room each time,
+	// or else something is wrong with their Ready.
+	distrust = 64
+	pauseFor = 10 * time.Millisecond
+)
+
+func pause(ctx context.Context) {
+	timer := time.NewTimer(pauseFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// exit ends the visit of a call.
+func (g *group[K, S]) exit(m *member[S], v visit, o turret.Outcome, retryAfter time.Duration) {
+	m.finish(g.now(), v, o, retryAfter)
+	g.release(m)
+}
+
+func (g *group[K, S]) release(m *member[S]) {
+	if m.unhold() {
+		g.onIdle(m.service)
+	}
+}
+
+// wait waits until a member is ready, as far as is known. Its error is what Ready
+// returns if there is none.
+func (g *group[K, S]) wait(ctx context.Context) error {
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(g.over, stop)()
+	err := g.cache.Ready(waiting)
+	switch {
+	case err == nil || turret.Final(err): // or closed
+		return err
+	case g.over.Err() != nil:
+		return g.verdict()
+	default:
+		return g.whyNone(ctx)
+	}
+}
+
+// whyNone returns the error of a call whose ctx has ended while there was no
+// member: why, and why there was none.
+func (g *group[K, S]) whyNone(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), errUnreachable) {
+		return errUnreachable
+	}
+	err := g.cache.Ready(ctx)
+	if err == nil { // one is ready now, but the line was too long
+		return turret.NotReady(ctx.Err())
+	}
+	g.news.Lock()
+	defer g.news.Unlock()
+	if g.news.failure == nil || turret.Final(err) {
+		return err
+	}
+	return turret.NotReady(fmt.Errorf("%w, discovery has failed: %w", err, g.news.failure))
+}
+
+// verdict returns the final error of a group without endpoints. It has to be one:
+// it shows what others say, which may match anything, only as a text.
+func (g *group[K, S]) verdict() error {
+	g.news.Lock()
+	defer g.news.Unlock()
+	switch {
+	case g.news.failure != nil:
+		return fmt.Errorf("balance: %w, discovery has failed: %v", ErrNoEndpoint, g.news.failure) //nolint:errorlint // see above
+	case g.news.last != nil:
+		return fmt.Errorf("balance: %w, the last one failed: %w", ErrNoEndpoint, g.news.last)
+	default:
+		return fmt.Errorf("balance: %w, and there will be none", ErrNoEndpoint)
+	}
+}
+
+// unsent returns err, an error of Ready, as that of a call.
+func unsent(err error) error {
+	if errors.Is(err, turret.ErrNotReady) {
+		return err
+	}
+	return &turret.Refusal{Kind: turret.KindUnavailable, Layer: "balance", Reason: turret.ReasonNoEndpoint, Err: err}
+}
