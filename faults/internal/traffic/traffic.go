@@ -1,6 +1,6 @@
 // Package traffic is RPCs of all four kinds to the EchoService, whose messages
 // are numbered and whose answers are checked: what comes twice, too early, in
-// another order or not at all is a [AnswerError].
+// another order or not at all is an [AnswerError].
 package traffic
 
 import (
@@ -41,7 +41,7 @@ type RPC struct {
 	Plan   *echov1.Plan // what the server does; Do sets how many responses
 }
 
-// A AnswerError is an answer that is not the one that was due.
+// An AnswerError is an answer that is not the one that was due.
 type AnswerError struct{ text string }
 
 // Error says what was due, and what came.
@@ -72,7 +72,7 @@ type answer interface {
 	GetReport() *echov1.Report
 }
 
-// Check fails with a AnswerError unless an answer repeats message number n, and is
+// Check fails with an AnswerError unless an answer repeats message number n, and is
 // the server's response number sent, after as many requests as were sent by then.
 func (r *RPC) Check(a answer, n, sent, received int) error {
 	report := a.GetReport()
