@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,12 +43,17 @@ func dial(address string, stack *interceptors.Stack, h *hope, options []grpc.Dia
 	if stack != nil {
 		all = append(all, stack.DialOptions()...)
 	}
-	if !strings.Contains(address, "://") {
-		address = "passthrough:///" + address
-	}
-	c.conn, c.err = grpc.NewClient(address, all...)
+	c.conn, c.err = grpc.NewClient(target(address), all...)
 	c.count(c.err == nil)
 	return c
+}
+
+// target returns the target of gRPC that dials address, unless it is a target.
+func target(address string) string {
+	if strings.Contains(address, "://") {
+		return address
+	}
+	return (&url.URL{Scheme: "passthrough", Path: "/" + address}).String() // a zone of IPv6 has a percent sign
 }
 
 // watch connects, again and again, until the connection is closed.
