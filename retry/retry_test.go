@@ -13,6 +13,7 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
+	"github.com/turret-go/turret/turrettest"
 )
 
 const ms = time.Millisecond
@@ -271,6 +272,85 @@ func TestOwnPolicy(t *testing.T) {
 			t.Errorf("sent %v in %v", reqs, time.Since(start))
 		}
 	})
+}
+
+// A policy is asked also when the service is not ready for another attempt, or
+// never will be, and may replace the error. (Tower's is not: it returns the error
+// of readiness as it is.)
+func TestPolicyIsAskedWhenReadinessFails(t *testing.T) {
+	gone := errors.New("gone for good")
+	for name, tt := range map[string]struct {
+		fail func(inner *turrettest.Mock[string, string])
+		want error
+	}{
+		"not now":  {func(inner *turrettest.Mock[string, string]) { inner.Allow(0) }, turret.ErrNotReady},
+		"for good": {func(inner *turrettest.Mock[string, string]) { inner.Fail(gone) }, gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inner := turrettest.NewMock[string, string](t)
+				asked := &asking{}
+				s := turret.Stack(retry.LayerOf(asked), timeout.Layer[string, string](time.Second))(inner)
+				call := turrettest.Go(t.Context(), s, "a")
+				request := inner.Next(t.Context())
+				tt.fail(inner)
+				request.Fail(errLost)
+				res, err := call.Result()
+				if res != "instead" || err != nil {
+					t.Errorf("got %q, %v, want what the policy says", res, err)
+				}
+				if len(asked.errs) != 2 || !errors.Is(asked.errs[0], errLost) || !errors.Is(asked.errs[1], tt.want) {
+					t.Errorf("the policy was asked about %v, want %v and %v", asked.errs, errLost, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// asking is a policy of two attempts that notes what it is asked about, and
+// replaces the error of the second.
+type asking struct{ errs []error }
+
+func (*asking) Begin(context.Context, string) {}
+
+func (p *asking) Next(_ context.Context, a retry.Attempt[string, string]) retry.Decision[string, string] {
+	p.errs = append(p.errs, a.Err)
+	if a.Number == 1 {
+		return a.Again(time.Second)
+	}
+	return retry.Decision[string, string]{Res: "instead"}
+}
+
+// Each delay is jittered by itself, over all of it: those of calls that fail at
+// once differ, whole seconds too, and at the cap. (Tower's calls of one maker get
+// the same delays, whole seconds get no jitter, and neither does the cap.)
+func TestDelaysOfCallsDiffer(t *testing.T) {
+	const calls = 200
+	for name, b := range map[string]retry.Backoff{
+		"milliseconds":  {Base: 50 * ms},
+		"whole seconds": {Base: 4 * time.Second},
+		"at the cap":    {Base: time.Second, Max: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var delays []time.Duration
+				s := retry.Layer[string, string](retry.Config{
+					MaxAttempts: 2, Backoff: b, Budget: retry.Unlimited,
+					OnRetry: func(_ context.Context, _ int, _ error, delay time.Duration) { delays = append(delays, delay) },
+				})(plays(errLost))
+				for range calls {
+					_, _ = s.Call(t.Context(), "a")
+				}
+				slices.Sort(delays)
+				if different := len(slices.Compact(slices.Clone(delays))); different < calls*9/10 {
+					t.Errorf("%d of %d delays differ, want nearly all", different, calls)
+				}
+				if least, most := delays[0], delays[calls-1]; least > b.Base/5 || most < b.Base*4/5 || most > b.Base {
+					t.Errorf("delays from %v to %v, want them all over %v", least, most, b.Base)
+				}
+			})
+		})
+	}
 }
 
 // The layer holds a policy of one's own to the deadline, and does not lose a
