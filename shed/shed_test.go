@@ -201,6 +201,36 @@ func TestAsksForManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// Who is shed stands in no line and holds nothing: room goes to whoever comes
+// next. (In Tower a handle that was shed stays in the line of a semaphore, and
+// keeps the permit that it gets there until it calls again.)
+func TestShedHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded})
+		gate := turret.Gated[string, string](places, nil)
+		s, inner := turrettest.NewMockUnder(t, turret.Stack(shed.Layer[string, string](), gate))
+		inside := turrettest.Go(t.Context(), s, "first")
+		first := inner.Expect(t.Context(), "first")
+		for range 100 {
+			if _, err := s.Call(t.Context(), ""); !errors.Is(err, shed.ErrOverloaded) {
+				t.Fatalf("got %v, want ErrOverloaded", err)
+			}
+		}
+		if got := places.Stats().Waiting; got != 0 {
+			t.Errorf("%d that were shed stand in line", got)
+		}
+		other := turrettest.Go(t.Context(), gate(inner), "next") // does not shed: it waits
+		synctest.Wait()
+		first.Respond("")
+		inner.Expect(t.Context(), "next").Respond("")
+		for _, call := range []*turrettest.Call[string]{inside, other} {
+			if _, err := call.Result(); err != nil {
+				t.Errorf("got %v, want an answer", err)
+			}
+		}
+	})
+}
+
 // A call that finds room when it asks, and none when it calls, waits as it would
 // without the layer.
 func TestGapBetweenAskingAndCalling(t *testing.T) {
