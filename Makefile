@@ -4,9 +4,9 @@
 .DEFAULT_GOAL := help
 # For each fuzz target; CI takes 3s.
 FUZZTIME ?= 30s
-# Which benchmarks, as a regular expression.
-BENCH ?= .
-export FUZZTIME
+# Which benchmarks, as a regular expression; empty: all.
+BENCH ?=
+export FUZZTIME BENCH
 
 .PHONY: help
 help: ## list the targets
@@ -44,12 +44,12 @@ check-generate: ## fail if what `make generate` writes is not what is committed
 	@.ci/run proto
 
 .PHONY: bench
-bench: ## benchmarks of the root, to compare with benchstat; BENCH=Stack takes some of them
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## all of doc/performance.md: Turret beside other libraries, about ten minutes; BENCH=Refusal prints some of it
+	@.ci/run measure
 
-.PHONY: bench-peers
-bench-peers: ## the same beside other libraries, in a module of its own; BENCH=Stack takes some of them
-	cd bench && GOWORK=off go test -run '^$$' -bench '$(BENCH)' -benchmem -count 6
+.PHONY: bench-packages
+bench-packages: ## benchmarks of the root, to compare with benchstat; BENCH=Stack takes some of them
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change to what parses or schedules

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/turret-go/turret/bench/measure"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
@@ -22,47 +23,64 @@ func again() interceptors.Layer {
 	return interceptors.Retry(retry.Config{Backoff: retry.Backoff{Base: -1}, Budget: retry.Unlimited})
 }
 
-// streamSides are clients without and with a Retry.
-var streamSides = []struct {
-	name   string
-	client *interceptors.Stack
-}{
-	{"bare", nil},
-	{"bare, again", nil},
-	{"a layer that does nothing", interceptors.New(pass)},
-	{"retry", interceptors.New(again())},
-	{"concurrency > retry", interceptors.New(interceptors.ConcurrencyLimit(100, limit.Queue{}), again())},
-	{"timeout > concurrency > retry", interceptors.New(interceptors.Timeout(30*time.Second), interceptors.ConcurrencyLimit(100, limit.Queue{}), again())},
+// A streamSide is a client and a server that streams are measured through.
+type streamSide struct {
+	name string
+	side side
 }
 
-// BenchmarkStreamRetry is what a Retry costs a bidirectional stream that does
-// not fail: an empty one, one with a hundred messages there and back, one that
-// sends a hundred messages, which are all kept, and a message there and back on
-// a stream that is open and committed.
-func BenchmarkStreamRetry(b *testing.B) {
-	talk := func(sent, received int) func(ctx context.Context, b *testing.B, c echov1.EchoServiceClient) func() {
-		return func(ctx context.Context, b *testing.B, c echov1.EchoServiceClient) func() {
-			return func() { converse(ctx, b, c, sent, received) }
+// retried are clients without and with a Retry.
+func retried() []streamSide {
+	return []streamSide{
+		{"bare", side{}},
+		{"Turret: a layer that does nothing", stacks(interceptors.New(pass), nil)},
+		{"Turret: Retry", stacks(interceptors.New(again()), nil)},
+	}
+}
+
+// streamSides are all that streams are measured through.
+func streamSides() []streamSide {
+	one, four := interceptors.New(pass), interceptors.New(fiveLayers(2 * time.Hour)[:4]...)
+	more := interceptors.New(interceptors.Timeout(2*time.Hour), interceptors.ConcurrencyLimit(places, limit.Queue{}), again())
+	return append(retried(), []streamSide{
+		{"bare, again", side{}},
+		{"Turret: four layers, on the client", stacks(four, nil)},
+		{"Turret: timeout, concurrency limit, Retry", stacks(more, nil)},
+		{"Turret: a layer that does nothing, on the server", stacks(nil, one)},
+		{"Turret: four layers, on the server", stacks(nil, four)},
+		{"Turret: a layer that does nothing, on both", stacks(one, one)},
+		{"gRPC: chains of 10", chains(10)},
+		{"otelgrpc, no-op providers", otel(noSpans)},
+	}...)
+}
+
+// BenchmarkStream is a bidirectional stream over loopback, and a message there
+// and back on one that is open and committed. (failsafe-go has nothing for
+// streams.)
+func BenchmarkStream(b *testing.B) {
+	b.Run("empty stream", func(b *testing.B) {
+		measure.Compare(b, streams(b, streamSides(), 0, 0)...)
+	})
+	b.Run("message there and back", func(b *testing.B) {
+		var rows []measure.Row
+		for _, s := range streamSides() {
+			rows = append(rows, measure.Row{Name: s.name, F: onOpenStream(deadline(b, time.Hour), b, connected(b, s.side))})
 		}
+		measure.Compare(b, rows...)
+	})
+	b.Run("fails after 100 messages and is retried", benchmarkReplay)
+	b.Run("SendMsg and RecvMsg, without a connection", benchmarkMethods)
+}
+
+// streams returns rows of one stream each.
+func streams(b *testing.B, sides []streamSide, sent, received int) []measure.Row {
+	ctx := deadline(b, time.Hour)
+	var rows []measure.Row
+	for _, s := range sides {
+		c := connected(b, s.side)
+		rows = append(rows, measure.Row{Name: s.name, F: func() { converse(ctx, b, c, sent, received) }})
 	}
-	for _, bench := range []struct {
-		name string
-		call func(ctx context.Context, b *testing.B, c echov1.EchoServiceClient) func()
-	}{
-		{"Empty", talk(0, 0)},
-		{"Conversation", talk(100, 100)},
-		{"Upload", talk(100, 0)},
-		{"Message", onOpenStream},
-	} {
-		b.Run(bench.name, func(b *testing.B) {
-			ctx := withDeadline(b)
-			var rows []row
-			for _, s := range streamSides {
-				rows = append(rows, row{s.name, bench.call(ctx, b, connected(b, stacks(s.client, nil)))})
-			}
-			compare(b, rows...)
-		})
-	}
+	return rows
 }
 
 // converse opens a stream, sends messages of 100 bytes, of which the first ones
@@ -110,12 +128,13 @@ func onOpenStream(ctx context.Context, b *testing.B, c echov1.EchoServiceClient)
 	return call
 }
 
-// BenchmarkStreamRetried is a stream whose first attempt fails after it has
-// received a hundred messages, beside one that does not fail.
-func BenchmarkStreamRetried(b *testing.B) {
-	ctx := withDeadline(b)
-	failing := &echov1.Failure{Code: int32(codes.Unavailable), After: 100, Attempts: 1}
-	upload := func(c echov1.EchoServiceClient, failure *echov1.Failure) func() {
+// benchmarkReplay is a stream whose first attempt fails after it has received a
+// hundred messages, beside one that does not fail.
+func benchmarkReplay(b *testing.B) {
+	ctx := deadline(b, time.Hour)
+	failure := &echov1.Failure{Code: int32(codes.Unavailable), After: 100, Attempts: 1}
+	upload := func(failure *echov1.Failure) func() {
+		c := connected(b, stacks(interceptors.New(again()), nil))
 		return func() {
 			stream, err := c.ClientStream(ctx)
 			if err != nil {
@@ -132,11 +151,7 @@ func BenchmarkStreamRetried(b *testing.B) {
 			}
 		}
 	}
-	with := stacks(interceptors.New(again()), nil)
-	compare(b,
-		row{"does not fail", upload(connected(b, with), nil)},
-		row{"fails once", upload(connected(b, with), failing)},
-	)
+	measure.Compare(b, measure.Row{Name: "Turret: fails once", F: upload(failure)}, measure.Row{Name: "Turret: does not fail", F: upload(nil)})
 }
 
 // nowhere is a stream that costs nothing.
@@ -147,9 +162,8 @@ func (nowhere) RecvMsg(any) error            { return nil }
 func (nowhere) Header() (metadata.MD, error) { return metadata.MD{}, nil }
 func (nowhere) CloseSend() error             { return nil }
 
-// BenchmarkStreamMethods is SendMsg and RecvMsg of a committed stream, without a
-// connection.
-func BenchmarkStreamMethods(b *testing.B) {
+// benchmarkMethods is SendMsg and RecvMsg of a committed stream.
+func benchmarkMethods(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	b.Cleanup(cancel)
 	streamer := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -163,16 +177,19 @@ func BenchmarkStreamMethods(b *testing.B) {
 		}
 	}
 	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
-	rows := []row{{"bare", call(nowhere{})}, {"bare, again", call(nowhere{})}}
-	for _, s := range streamSides[2:4] {
-		stream, err := s.client.StreamClient()(ctx, desc, nil, "/x/Y", streamer)
+	through := func(l interceptors.Layer) func() {
+		stream, err := interceptors.New(l).StreamClient()(ctx, desc, nil, "/x/Y", streamer)
 		if err != nil {
 			b.Fatal(err)
 		}
 		if _, err := stream.Header(); err != nil { // commits
 			b.Fatal(err)
 		}
-		rows = append(rows, row{s.name, call(stream)})
+		return call(stream)
 	}
-	compare(b, rows...)
+	measure.Compare(b,
+		measure.Row{Name: "bare", F: call(nowhere{})},
+		measure.Row{Name: "Turret: a layer that does nothing", F: through(pass)},
+		measure.Row{Name: "Turret: Retry", F: through(again())},
+	)
 }

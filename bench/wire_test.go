@@ -2,22 +2,20 @@ package bench
 
 import (
 	"context"
-	"errors"
-	"io"
 	"testing"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/failsafegrpc"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/turret-go/turret/bench/measure"
 	"github.com/turret-go/turret/interceptors"
 	echoserver "github.com/turret-go/turret/internal/echo"
 	"github.com/turret-go/turret/internal/wire"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+	"github.com/turret-go/turret/retry"
 )
-
-func insecurely() grpc.DialOption { return grpc.WithTransportCredentials(insecure.NewCredentials()) }
 
 // A side is what a connection has on both of its ends.
 type side struct {
@@ -44,105 +42,56 @@ func connected(b *testing.B, s side) echov1.EchoServiceClient {
 	return echov1.NewEchoServiceClient(p.Conn)
 }
 
-// chains is gRPC's own chain of n interceptors that do nothing, on each side.
-func chains(n int) (s side) {
-	for range n {
-		s.dial = append(s.dial, grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return invoker(ctx, method, req, reply, cc, opts...)
-		}))
-		s.server = append(s.server, grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			return handler(ctx, req)
-		}))
+// unary returns a unary echo of 100 bytes over loopback.
+func unary(ctx context.Context, b *testing.B, s side) func() {
+	c, req := connected(b, s), &echov1.UnaryRequest{Payload: make([]byte, 100)}
+	return func() {
+		if _, err := c.Unary(ctx, req); err != nil {
+			b.Error(err)
+		}
 	}
-	return s
 }
 
-// BenchmarkEndToEnd is a unary echo of 100 bytes over loopback, client and
-// server in one process.
-func BenchmarkEndToEnd(b *testing.B) {
-	ctx := withDeadline(b)
-	failsafe := side{
+func failsafeSide() side {
+	return side{
 		dial:   []grpc.DialOption{grpc.WithChainUnaryInterceptor(failsafegrpc.NewUnaryClientInterceptor(failsafeFive()...))},
 		server: []grpc.ServerOption{grpc.ChainUnaryInterceptor(failsafegrpc.NewUnaryServerInterceptor(failsafeFive()...))},
 	}
-	one := interceptors.New(pass)
-	five := func() *interceptors.Stack { return interceptors.New(fiveLayers(time.Hour)...) }
-	timers := func() *interceptors.Stack { return interceptors.New(fiveLayers(time.Second)...) }
-	var rows []row
-	for _, r := range []struct {
-		name string
-		side side
-	}{
-		{"bare", side{}},
-		{"bare, again", side{}},
-		{"a layer that does nothing", stacks(one, one)},
-		{"five layers", stacks(five(), five())},
-		{"five layers, with timers", stacks(timers(), timers())},
-		{"gRPC: chains of 10", chains(10)},
-		{"failsafegrpc: five policies", failsafe},
-	} {
-		c, req := connected(b, r.side), &echov1.UnaryRequest{Payload: make([]byte, 100)}
-		rows = append(rows, row{r.name, func() {
-			if _, err := c.Unary(ctx, req); err != nil {
-				b.Fatal(err)
-			}
-		}})
-	}
-	compare(b, rows...)
 }
 
-// BenchmarkStream is an empty stream that both sides send nothing on, and a
-// message there and back on one that is open.
-func BenchmarkStream(b *testing.B) {
-	one, four := interceptors.New(pass), interceptors.New(fiveLayers(time.Hour)[:4]...)
-	sides := []struct {
+func fiveSide(timeout time.Duration) side {
+	return stacks(interceptors.New(fiveLayers(timeout)...), interceptors.New(fiveLayers(timeout)...))
+}
+
+// BenchmarkEndToEnd is a unary echo of 100 bytes over loopback, client and
+// server in one process. The caller has set a deadline.
+func BenchmarkEndToEnd(b *testing.B) {
+	ctx := deadline(b, time.Hour)
+	one := interceptors.New(pass)
+	var rows []measure.Row
+	for _, s := range []struct {
 		name string
 		side side
 	}{
 		{"bare", side{}},
 		{"bare, again", side{}},
-		{"client", stacks(one, nil)},
-		{"client, four layers", stacks(four, nil)},
-		{"server", stacks(nil, one)},
-		{"server, four layers", stacks(nil, four)},
-		{"both", stacks(one, one)},
+		{"Turret: a layer that does nothing", stacks(one, one)},
+		{"Turret: a layer that does nothing, on the client", stacks(one, nil)},
+		{"Turret: Retry, on the client", stacks(interceptors.New(interceptors.Retry(retry.Config{})), nil)},
+		{"Turret: five layers", fiveSide(2 * time.Hour)},
+		{"Turret: five layers, with timers", fiveSide(bound)},
+		{"Turret: five layers, on the client", side{dial: fiveSide(2 * time.Hour).dial}},
+		{"Turret: five layers, on the server", side{server: fiveSide(2 * time.Hour).server}},
+		{"Turret: a layer that logs", stacks(interceptors.New(logged), interceptors.New(logged))},
+		{"gRPC: chains of 10", chains(10)},
+		{"failsafegrpc: five policies", failsafeSide()},
+		{"go-grpc-middleware: logging", side{
+			dial:   []grpc.DialOption{grpc.WithChainUnaryInterceptor(logging.UnaryClientInterceptor(discarding()))},
+			server: []grpc.ServerOption{grpc.ChainUnaryInterceptor(logging.UnaryServerInterceptor(discarding()))},
+		}},
+		{"otelgrpc, no-op providers", otel(noSpans)},
+	} {
+		rows = append(rows, measure.Row{Name: s.name, F: unary(ctx, b, s.side)})
 	}
-	b.Run("Empty", func(b *testing.B) {
-		ctx := withDeadline(b)
-		var rows []row
-		for _, s := range sides {
-			c := connected(b, s.side)
-			rows = append(rows, row{s.name, func() {
-				stream, err := c.BidiStream(ctx)
-				if err != nil {
-					b.Fatal(err)
-				}
-				_ = stream.CloseSend()
-				if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
-					b.Fatal(err)
-				}
-			}})
-		}
-		compare(b, rows...)
-	})
-	b.Run("Message", func(b *testing.B) {
-		ctx := withDeadline(b)
-		var rows []row
-		for _, s := range sides {
-			stream, err := connected(b, s.side).BidiStream(ctx)
-			if err != nil {
-				b.Fatal(err)
-			}
-			req := &echov1.BidiStreamRequest{Payload: make([]byte, 100)}
-			rows = append(rows, row{s.name, func() {
-				if err := stream.Send(req); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := stream.Recv(); err != nil {
-					b.Fatal(err)
-				}
-			}})
-		}
-		compare(b, rows...)
-	})
+	measure.Compare(b, rows...)
 }

@@ -116,6 +116,11 @@ func Endpoints(n int) []resolver.Endpoint {
 
 // Start builds a policy with a parsed config and lets all endpoints connect.
 func Start(name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
+	return StartOn(func(c *ClientConn) balancer.ClientConn { return c }, name, config, endpoints)
+}
+
+// StartOn is Start with a host that is built on a ClientConn.
+func StartOn(host func(*ClientConn) balancer.ClientConn, name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
 	c := new(ClientConn)
 	builder := balancer.Get(name)
 	if builder == nil {
@@ -132,7 +137,7 @@ func Start(name string, config string, endpoints []resolver.Endpoint) (*ClientCo
 		}
 		state.BalancerConfig = parsed
 	}
-	policy := builder.Build(c, balancer.BuildOptions{})
+	policy := builder.Build(host(c), balancer.BuildOptions{})
 	if err := policy.UpdateClientConnState(state); err != nil {
 		return nil, nil, err
 	}

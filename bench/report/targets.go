@@ -1,0 +1,246 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+)
+
+// A target is something that Turret has to reach.
+type target struct {
+	what  string
+	needs []need
+	why   string // it is missed, where it is
+}
+
+// A need is one figure of a target and its bound.
+type need struct {
+	of      string // which figure, where there are several
+	value   func(f *figures) float64
+	most    float64
+	unit    string
+	exactly bool // allocations: what else the process allocates is rounded away
+}
+
+// figures finds figures, and keeps what it did not find.
+type figures struct {
+	of      *results
+	missing []string
+}
+
+func (f *figures) row(comparison, name string) *row {
+	if c := f.of.comparison(comparison); c != nil {
+		if r := c.row(name); r != nil {
+			return r
+		}
+	}
+	f.missing = append(f.missing, fmt.Sprintf("%s, row %q", comparison, name))
+	return &row{}
+}
+
+func ns(of, comparison, name string, most float64) need {
+	return need{of: of, most: most, unit: " ns", value: func(f *figures) float64 { return median(f.row(comparison, name).cpu) }}
+}
+
+// over is how much more name costs than base, divided by n.
+func over(of, comparison, name, base string, n, most float64) need {
+	return need{of: of, most: most, unit: " ns", value: func(f *figures) float64 {
+		return median(f.row(comparison, name).differences(f.row(comparison, base))) / n
+	}}
+}
+
+func times(of, comparison, name, base string, most float64) need {
+	return need{of: of, most: most, unit: "×", value: func(f *figures) float64 {
+		return median(f.row(comparison, name).ratios(f.row(comparison, base)))
+	}}
+}
+
+func allocations(of, comparison, name string, most float64) need {
+	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) float64 { return median(f.row(comparison, name).allocs) }}
+}
+
+// more is how many allocations name has more than base.
+func more(of, comparison, name, base string, most float64) need {
+	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) float64 {
+		return median(f.row(comparison, name).allocs) - median(f.row(comparison, base).allocs)
+	}}
+}
+
+func size(of, comparison, name string, most float64) need {
+	return need{of: of, most: most, unit: " B", exactly: true, value: func(f *figures) float64 { return median(f.row(comparison, name).bytes) }}
+}
+
+// spans returns how much the CPU time of name varies over comparisons: the
+// largest as a multiple of the least.
+func spans(of string, comparisons []string, name string, most float64) need {
+	return need{of: of, most: most, unit: "×", value: func(f *figures) float64 {
+		least, largest := math.Inf(1), 0.0
+		for _, c := range comparisons {
+			cpu := median(f.row(c, name).cpu)
+			least, largest = min(least, cpu), max(largest, cpu)
+		}
+		return largest / least
+	}}
+}
+
+const (
+	nothing = "Turret: a layer that does nothing"
+	five    = "Turret: five layers"
+	gate    = "Turret: a gate"
+)
+
+// targets are those that Turret was built to.
+var targets = []target{
+	{what: "a layer that does nothing, in a stack", needs: []need{
+		over("embedded", "Layer", "Turret: 10 layers that embed", "no layer", 10, 3),
+		over("by Wrap", "Layer", "Turret: 10 layers by Wrap", "no layer", 10, 6),
+		allocations("", "Layer", "Turret: 10 layers by Wrap", 0),
+	}},
+	{what: "a unary RPC through a stack, before any layer", needs: []need{
+		over("client", "UnaryClient/nothing", nothing, "no interceptor", 1, 80),
+		allocations("", "UnaryClient/nothing", nothing, 1),
+		size("", "UnaryClient/nothing", nothing, 112),
+		over("server", "UnaryServer/nothing", nothing, "no interceptor", 1, 80),
+		allocations("", "UnaryServer/nothing", nothing, 1),
+		size("", "UnaryServer/nothing", nothing, 112),
+	}, why: "The one allocation holds the RPC and the leaf of its stack: the invoker, the connection, the reply and the call options, which would be a second allocation otherwise. " +
+		"It is not pooled: a layer may hand its context, and the RPC in it, to a goroutine that outlives the call, and would then find another call's RPC in it."},
+	{what: "concurrency limit, in a stack", needs: []need{
+		times("of x/sync", "Gate/concurrency_limit/with_room", "Turret, in a stack", "x/sync: semaphore", 1.3),
+		allocations("", "Gate/concurrency_limit/with_room", "Turret, in a stack", 0),
+	}},
+	{what: "rate limit, in a stack", needs: []need{
+		times("of x/time", "Gate/rate_limit/with_a_token", "Turret, in a stack", "x/time: Allow", 1.3),
+		allocations("", "Gate/rate_limit/with_a_token", "Turret, in a stack", 0),
+	}},
+	{what: "retry with a budget that nothing needs", needs: []need{
+		over("client, more than a layer that does nothing", "UnaryClient/retry", "Turret", nothing, 1, 60),
+		more("", "UnaryClient/retry", "Turret", nothing, 0),
+		over("without gRPC", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 1, 60),
+		more("", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 0),
+		more("over loopback", "EndToEnd", "Turret: Retry, on the client", nothing+", on the client", 2),
+	}},
+	{what: "recover", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 0)}},
+	{what: "filter", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 0)}},
+	{what: "load shedder in front of a limit", needs: []need{
+		over("", "UnaryClient/load_shedder", "Turret: in front of a concurrency limit", "Turret: a layer that does nothing in its place", 1, 15),
+		more("", "UnaryClient/load_shedder", "Turret: in front of a concurrency limit", "Turret: a layer that does nothing in its place", 0),
+	}},
+	{what: "timeout, earlier deadline already set", needs: []need{
+		over("client", "UnaryClient/timeout,_earlier_deadline", "Turret", nothing, 1, 40),
+		more("", "UnaryClient/timeout,_earlier_deadline", "Turret", nothing, 0),
+	}},
+	{what: "timeout with a timer", needs: []need{
+		times("of context.WithTimeout", "Timeout/no_deadline_yet", "Turret", "context.WithTimeout", 1),
+		more("", "Timeout/no_deadline_yet", "Turret", "context.WithTimeout", 0),
+	}},
+	{what: "timeout > shed > concurrency > rate > retry, client", needs: []need{
+		allocations("", "Five/with_a_timer", five, 6),
+		times("of failsafegrpc's five", "Five/with_a_timer", five, "failsafegrpc: five policies", 0.2),
+	}},
+	{what: "the same without the timer", needs: []need{
+		allocations("", "Five/earlier_deadline", five, 1),
+		times("of context.WithTimeout (300 ns where that takes 757)", "Five/earlier_deadline", five, "context.WithTimeout", 300.0/757),
+	}},
+	{what: "a refusal through one gate", needs: []need{
+		ns("", "Refusal/with_a_status", gate, 500), allocations("", "Refusal/with_a_status", gate, 6),
+		ns("with RetryInfo", "Refusal/with_RetryInfo", gate, 1000), allocations("", "Refusal/with_RetryInfo", gate, 12),
+		ns("rate limit", "Refusal/with_RetryInfo", "Turret: rate limit", 1000), allocations("", "Refusal/with_RetryInfo", "Turret: rate limit", 12),
+	}},
+	{what: "five layers on both sides, end to end", needs: []need{
+		times("of bare", "EndToEnd", five, "bare", 1.05), more("", "EndToEnd", five, "bare", 15),
+	}},
+	{what: "a client stream, without Retry", needs: []need{
+		times("one layer, of bare", "Stream/empty_stream", nothing, "bare", 1.1), more("", "Stream/empty_stream", nothing, "bare", 6),
+		times("four layers, of bare", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 1.1), more("", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 6),
+		more("message", "Stream/message_there_and_back", nothing, "bare", 0),
+		over("its Send and Recv", "Stream/SendMsg_and_RecvMsg,_without_a_connection", nothing, "bare", 2, 10),
+	}},
+	{what: "the same with Retry", needs: []need{
+		more("more than without", "Stream/empty_stream", "Turret: Retry", nothing, 10),
+		more("message", "Stream/message_there_and_back", "Turret: Retry", nothing, 0),
+		over("its Send and Recv, more than without", "Stream/SendMsg_and_RecvMsg,_without_a_connection", "Turret: Retry", nothing, 2, 1),
+	}},
+	{what: "a server stream", needs: []need{
+		more("", "Stream/empty_stream", "Turret: a layer that does nothing, on the server", "bare", 3),
+		more("message", "Stream/message_there_and_back", "Turret: a layer that does nothing, on the server", "bare", 0),
+	}},
+	{what: "trace layer, a side, beside a layer that does nothing", needs: []need{
+		more("no-op provider, client", "Trace/no-op_provider", "Turret, on the client", nothing+", on the client", 10),
+		more("server", "Trace/no-op_provider", "Turret, on the server", nothing+", on the server", 10),
+		more("not sampled, client", "Trace/not_sampled", "Turret, on the client", nothing+", on the client", 10),
+		more("server", "Trace/not_sampled", "Turret, on the server", nothing+", on the server", 10),
+	}},
+	{what: "hedge that never fires", needs: []need{allocations("", "UnaryClient/hedge", "Turret, fixed delay", 6), allocations("quantile", "UnaryClient/hedge", "Turret, quantile", 6)}},
+	{what: "balance: a pick and its end", needs: []need{
+		ns("10 endpoints", "Pick/n=10", "Turret: P2C", 150), ns("1,000", "Pick/n=1000", "Turret: P2C", 150), ns("10,000", "Pick/n=10000", "Turret: P2C", 150),
+		allocations("", "Pick/n=1000", "Turret: P2C", 1),
+	}},
+	{what: "balance: 1,000 endpoints become ready", needs: []need{
+		times("of round_robin", "Ready/endpointsharding", "Turret: P2C", "gRPC: round_robin", 1.1),
+	}},
+}
+
+// missing returns what targets and sections need and r does not have.
+func (r *results) missing() []string {
+	f := &figures{of: r}
+	for _, t := range targets {
+		for _, n := range t.needs {
+			n.value(f)
+		}
+	}
+	for _, s := range sections {
+		if found, _ := s.of(r); len(found) == 0 {
+			f.missing = append(f.missing, s.benchmark)
+		}
+	}
+	return f.missing
+}
+
+// judge writes which targets are met, as far as r has their figures.
+func judge(w io.Writer, r *results) {
+	var rows [][]string
+	var reasons []string
+	for _, t := range targets {
+		var got []string
+		f, met := &figures{of: r}, true
+		for _, n := range t.needs {
+			text, ok := n.judged(n.value(f))
+			got, met = append(got, text), met && ok
+		}
+		if len(f.missing) > 0 {
+			continue
+		}
+		verdict := "met"
+		if !met {
+			verdict = "**missed**"
+			reasons = append(reasons, fmt.Sprintf("- *%s*: %s", t.what, t.why))
+		}
+		rows = append(rows, []string{t.what, verdict, strings.Join(got, "; ")})
+	}
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## Targets\n\n")
+	table(w, 3, []string{"", "", "figure (and bound)"}, rows)
+	if len(reasons) > 0 {
+		fmt.Fprintf(w, "\nWhy those that are missed are:\n\n%s\n", strings.Join(reasons, "\n"))
+	}
+}
+
+// judged returns a figure with its bound, and whether it is within it.
+func (n need) judged(value float64) (text string, met bool) {
+	show := digits
+	if n.exactly {
+		value, show = math.Round(value), func(x float64) string { return fmt.Sprintf("%.0f", x) }
+	}
+	text = fmt.Sprintf("%s%s (%s)", show(value), n.unit, show(n.most))
+	if n.of != "" {
+		text = n.of + " " + text
+	}
+	if met = value <= n.most; !met {
+		text = "**" + text + "**"
+	}
+	return text, met
+}

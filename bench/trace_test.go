@@ -1,0 +1,66 @@
+package bench
+
+import (
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	oteltrace "go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/grpc"
+
+	"github.com/turret-go/turret/bench/measure"
+	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/trace"
+)
+
+var (
+	noSpans    oteltrace.TracerProvider = noop.NewTracerProvider()
+	notSampled oteltrace.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	recording  oteltrace.TracerProvider = sdktrace.NewTracerProvider()
+)
+
+// otel is OpenTelemetry's own instrumentation of both sides: stats handlers.
+func otel(p oteltrace.TracerProvider) side {
+	options := []otelgrpc.Option{
+		otelgrpc.WithTracerProvider(p), otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()), otelgrpc.WithPropagators(propagation.TraceContext{}),
+	}
+	return side{
+		dial:   []grpc.DialOption{grpc.WithStatsHandler(otelgrpc.NewClientHandler(options...))},
+		server: []grpc.ServerOption{grpc.StatsHandler(otelgrpc.NewServerHandler(options...))},
+	}
+}
+
+func tracing(p oteltrace.TracerProvider) side {
+	ours := interceptors.New(interceptors.Trace(trace.Config{TracerProvider: p, Propagator: propagation.TraceContext{}}))
+	return stacks(ours, ours)
+}
+
+// BenchmarkTrace is a unary echo of 100 bytes over loopback with a span: ours,
+// and OpenTelemetry's, on the client, the server, and both.
+func BenchmarkTrace(b *testing.B) {
+	ctx := deadline(b, time.Hour)
+	for _, p := range []struct {
+		name     string
+		provider oteltrace.TracerProvider
+	}{{"no-op provider", noSpans}, {"not sampled", notSampled}, {"recorded", recording}} {
+		b.Run(p.name, func(b *testing.B) {
+			ours, theirs := tracing(p.provider), otel(p.provider)
+			one := interceptors.New(pass)
+			measure.Compare(b,
+				measure.Row{Name: "bare", F: unary(ctx, b, side{})},
+				measure.Row{Name: "Turret: a layer that does nothing, on the client", F: unary(ctx, b, stacks(one, nil))},
+				measure.Row{Name: "Turret, on the client", F: unary(ctx, b, side{dial: ours.dial})},
+				measure.Row{Name: "otelgrpc, on the client", F: unary(ctx, b, side{dial: theirs.dial})},
+				measure.Row{Name: "Turret: a layer that does nothing, on the server", F: unary(ctx, b, stacks(nil, one))},
+				measure.Row{Name: "Turret, on the server", F: unary(ctx, b, side{server: ours.server})},
+				measure.Row{Name: "otelgrpc, on the server", F: unary(ctx, b, side{server: theirs.server})},
+				measure.Row{Name: "Turret, on both", F: unary(ctx, b, ours)},
+				measure.Row{Name: "otelgrpc, on both", F: unary(ctx, b, theirs)},
+			)
+		})
+	}
+}
