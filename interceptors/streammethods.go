@@ -320,8 +320,16 @@ func (a *attempt) header() (md metadata.MD, err error) {
 	return md, err
 }
 
+// closeSend closes the sending side, unless the stream's context has ended: gRPC
+// may not have noticed yet, and the server would take for a whole request what
+// its caller has given up, and answer.
 func (a *attempt) closeSend() {
-	a.unlocked(func() { _ = a.stream.CloseSend() })
+	a.unlocked(func() {
+		// Context would commit a stream that is not over.
+		if a.ctx.Err() == nil || a.stream.Context().Err() == nil {
+			_ = a.stream.CloseSend()
+		}
+	})
 }
 
 // clientMessages is a stream whose messages pass through hooks.
