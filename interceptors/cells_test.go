@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
@@ -96,6 +97,34 @@ var cells = []cell{
 		outcomes: []turret.Outcome{turret.Unused, turret.Success, turret.Success},
 		effect: func(c *cellRun) error {
 			return c.besideAnother(func() error { return c.wants(codes.ResourceExhausted, turret.ReasonOverloaded) })
+		},
+	},
+	{
+		name:     "buffer",
+		layer:    func(interceptors.Kind) interceptors.Layer { return interceptors.Buffer(1) },
+		inside:   func() interceptors.Layer { return interceptors.ConcurrencyLimit(1, limit.Queue{}) },
+		outcomes: []turret.Outcome{turret.Success, turret.Success},
+		effect: func(c *cellRun) error {
+			release, err := c.hold(c.ctx, c.kind)
+			if err != nil {
+				return err
+			}
+			waits := c.start(c.ctx, c.kind, nil)
+			if c.bubble {
+				synctest.Wait() // it is in line
+			}
+			err = release()
+			<-waits.done
+			return errors.Join(err, waits.wants(codes.OK, ""))
+		},
+	},
+	{
+		name:     "breaker",
+		layer:    func(interceptors.Kind) interceptors.Layer { return interceptors.Breaker(breaker.Config{Consecutive: 1}) },
+		outcomes: []turret.Outcome{turret.Failure, turret.Unused},
+		effect: func(c *cellRun) error {
+			failed := c.call(&echov1.Plan{Failure: &echov1.Failure{Code: int32(codes.Internal), Attempts: 1}})
+			return errors.Join(failed.wants(codes.Internal, ""), c.wants(codes.Unavailable, turret.ReasonCircuitOpen))
 		},
 	},
 	{

@@ -9,12 +9,28 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/turrettest"
 )
 
 // A gate of one's own passes the suite that Turret's gates pass.
 func TestDrainIsAGate(t *testing.T) {
 	turrettest.TestGate(t, func(*testing.T) (turret.Gate, int) { return NewDrain(), -1 })
+}
+
+// And its layers pass the suite of layers.
+func TestTimedIsALayer(t *testing.T) {
+	turrettest.TestLayer(t, func(*testing.T) turret.Layer[string, int] {
+		return Timed[string, int](func(time.Duration, turret.Outcome) {})
+	}, turrettest.LayerTraits[string, int]{Response: func(n int) int { return n }})
+}
+
+func TestLatencyIsALayer(t *testing.T) {
+	turrettest.TestLayer(t, func(*testing.T) interceptors.Layer { return Latency(func(Sample) {}) },
+		turrettest.LayerTraits[*interceptors.RPC, any]{
+			Request:  func(n int) *interceptors.RPC { return &interceptors.RPC{Method: "/shop.Orders/Place", Request: n} },
+			Response: func(n int) any { return n },
+		})
 }
 
 func TestRun(t *testing.T) {
