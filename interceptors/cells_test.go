@@ -119,8 +119,10 @@ var cells = []cell{
 		},
 	},
 	{
-		name:     "breaker",
-		layer:    func(interceptors.Kind) interceptors.Layer { return interceptors.Breaker(breaker.Config{Consecutive: 1}) },
+		name: "breaker",
+		layer: func(interceptors.Kind) interceptors.Layer {
+			return interceptors.Breaker(breaker.Config{Consecutive: 1})
+		},
 		outcomes: []turret.Outcome{turret.Failure, turret.Unused},
 		effect: func(c *cellRun) error {
 			failed := c.call(&echov1.Plan{Failure: &echov1.Failure{Code: int32(codes.Internal), Attempts: 1}})
