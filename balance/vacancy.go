@@ -52,15 +52,19 @@ func (g *group[K, S]) look() (found bool, unfit error) {
 	return false, unfit
 }
 
+// lookAgain is how long it takes to notice that a ban is over, or that another
+// member has become ready, while those that are ready are full or banned.
+const lookAgain = 100 * time.Millisecond
+
 // waitForRoom waits until it may be of use to look again: until a call has ended,
-// or for a while, in which a ban may end or another member become ready.
+// or for a while.
 func (g *group[K, S]) waitForRoom(ctx context.Context, unfit error) error {
 	freed, stop := g.vacancies.watch()
 	defer stop()
 	if found, still := g.look(); found || still == nil {
 		return nil
 	}
-	timer := time.NewTimer(pauseFor)
+	timer := time.NewTimer(lookAgain)
 	defer timer.Stop()
 	if ctx.Err() == nil {
 		select {
