@@ -11,6 +11,8 @@
 //   - [Pending] is what is in flight.
 //   - [Constant] is a number.
 //
+// A [Meter] tells a Tracker of the calls of any service.
+//
 // What all of them have in common is more important than how they differ. A
 // failure is never taken for speed, or the endpoint that fails fastest would
 // get the most calls. A call that its caller cancelled took at least so long,

@@ -1,0 +1,63 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/turret-go/turret"
+)
+
+// A Meter is a [turret.Gate] that lets everybody in and tells a [Tracker] of each
+// call, so that the load of any service is known to whoever chooses among services
+// by himself:
+//
+//	meter := load.NewMeter(load.NewPending())
+//	service := turret.Gated[Req, Res](meter, nil)(inner)
+//	meter.Load()
+//
+// That is what Tower's load.PeakEwma and PendingRequests do, which wrap a service.
+// The balancers of package balance measure their endpoints themselves. A Meter
+// costs what its Tracker does and a reading of the clock. Use [NewMeter]; its
+// methods may be called concurrently.
+type Meter struct {
+	tracker Tracker
+	base    time.Time
+}
+
+// NewMeter returns a [Meter] that tells t, which must have no other owner: the
+// instants that it is told are counted from now. It panics if t is nil.
+func NewMeter(t Tracker) *Meter {
+	if t == nil {
+		panic("load: NewMeter: tracker is nil")
+	}
+	return &Meter{t, time.Now()}
+}
+
+func (m *Meter) now() int64 { return int64(time.Since(m.base)) }
+
+// Load returns the load of what the calls went to, as the Tracker has it: lower is
+// better.
+func (m *Meter) Load() float64 { return m.tracker.Load(m.now()) }
+
+// Ready returns nil.
+func (m *Meter) Ready(context.Context) error { return nil }
+
+// Enter lets the call in, unless ctx is done.
+func (m *Meter) Enter(ctx context.Context) (turret.Ticket, error) {
+	if err := ctx.Err(); err != nil {
+		return turret.Ticket{}, turret.NotReady(err)
+	}
+	return m.TryEnter(ctx)
+}
+
+// TryEnter lets the call in.
+func (m *Meter) TryEnter(context.Context) (turret.Ticket, error) {
+	return m.tracker.Start(m.now()), nil
+}
+
+// Leave tells the Tracker how the call went.
+func (m *Meter) Leave(t turret.Ticket, o turret.Outcome) { m.tracker.Done(m.now(), t, o, 0) }
+
+// String returns the load in words.
+func (m *Meter) String() string { return fmt.Sprintf("load %.6g", m.Load()) }
