@@ -5,6 +5,10 @@
 //
 //	grpc.NewClient(target, balance.WithP2C(balance.Config{}), ...)
 //
+// The same choice is there for endpoints with layers of their own: [New] makes a
+// turret.Service of many, as Tower's Balance does, and [NewClientConn] a
+// connection for generated stubs, with a stack for each endpoint.
+//
 // # How an endpoint is chosen
 //
 // Two different endpoints are drawn at random, and the call goes to the one
