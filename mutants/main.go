@@ -30,13 +30,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,22 +65,45 @@ func run(ctx context.Context, names []string) error {
 		return err
 	}
 	survived := 0
-	for _, m := range mutants {
-		start := time.Now()
-		caught, err := m.caught(ctx, root)
-		verdict := "caught"
-		if err != nil {
-			verdict, caught = "FAILED", err.Error()
+	for m := range atOnce(mutants, runtime.NumCPU(), func(m *mutant) { m.try(ctx, root) }) {
+		verdict, how := "caught", m.how
+		if m.err != nil {
+			verdict, how = "FAILED", m.err.Error()
 			survived++
 		}
-		say("%-6s %5.1fs  %s\n               %s\n               %s\n",
-			verdict, time.Since(start).Seconds(), m.name, m.promise, caught)
+		say("%-6s %5.1fs  %s\n               %s\n               %s\n", verdict, m.took.Seconds(), m.name, m.promise, how)
 	}
 	if survived > 0 {
 		return fmt.Errorf("%d of %d mutants were not caught", survived, len(mutants))
 	}
 	say("all %d mutants were caught\n", len(mutants))
 	return nil
+}
+
+// atOnce calls f for each of all, n at a time, and returns them in their order,
+// each when f has returned.
+func atOnce[T any](all []T, n int, f func(T)) iter.Seq[T] {
+	done := make([]chan struct{}, len(all))
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+	var next atomic.Int64
+	for range n {
+		go func() {
+			for i := next.Add(1) - 1; int(i) < len(all); i = next.Add(1) - 1 {
+				f(all[i])
+				close(done[i])
+			}
+		}()
+	}
+	return func(yield func(T) bool) {
+		for i, one := range all {
+			<-done[i]
+			if !yield(one) {
+				return
+			}
+		}
+	}
 }
 
 func say(format string, args ...any) { _, _ = fmt.Fprintf(os.Stdout, format, args...) }
@@ -98,6 +124,18 @@ type mutant struct {
 	module  string   // the directory of a nested module; empty: the root
 	tests   []string // arguments of go test
 	changes []string // the files that it changes, from the root
+
+	// What came of it.
+	how  string // which tests have failed
+	err  error  // why it was not caught
+	took time.Duration
+}
+
+// try finds out what comes of m.
+func (m *mutant) try(ctx context.Context, root string) {
+	start := time.Now()
+	m.how, m.err = m.caught(ctx, root)
+	m.took = time.Since(start)
 }
 
 // load returns the mutants in dir whose names have one of the given parts; all
@@ -243,9 +281,11 @@ func copyFile(from, to string) error {
 }
 
 // goTest runs go test. The overlay is in the environment, so that tests which
-// run the go command themselves are of the same code.
+// run the go command themselves are of the same code. What the mutants change is
+// compiled and linked once for each, so nothing is that is not needed: neither vet
+// nor debugging information.
 func (m *mutant) goTest(ctx context.Context, root, overlay string, arguments ...string) (out []byte, err error) {
-	c := exec.CommandContext(ctx, "go", append([]string{"test"}, arguments...)...)
+	c := exec.CommandContext(ctx, "go", append([]string{"test", "-vet=off", "-ldflags=-w"}, arguments...)...)
 	c.Dir = filepath.Join(root, m.module)
 	c.Env = append(os.Environ(), "GOWORK=off")
 	if overlay != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -46,5 +47,29 @@ func TestFailures(t *testing.T) {
 	const out = "--- FAIL: TestB (0.01s)\n    --- FAIL: TestB/sub (0.00s)\n--- FAIL: TestA (1.00s)\n--- FAIL: TestB (0.02s)\npanic: deadlock: all\nFAIL\n"
 	if got, want := failures([]byte(out)), "by TestA, TestB, panic: deadlock: all"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Mutants are tried side by side, and told of in their order.
+func TestAtOnce(t *testing.T) {
+	var running, most atomic.Int32
+	all, meet := []int{0, 1, 2, 3, 4}, make(chan struct{})
+	next := 0
+	for i := range atOnce(all, 2, func(i int) {
+		most.Store(max(most.Load(), running.Add(1)))
+		defer running.Add(-1)
+		if i == 0 {
+			<-meet // until the second one runs
+		} else if i == 1 {
+			close(meet)
+		}
+	}) {
+		if i != next {
+			t.Errorf("told of %d, want %d", i, next)
+		}
+		next++
+	}
+	if next != len(all) || most.Load() != 2 {
+		t.Errorf("%d of %d were told of, %d ran at a time, want all, and 2", next, len(all), most.Load())
 	}
 }

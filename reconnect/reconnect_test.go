@@ -224,6 +224,7 @@ func TestRefusesBetweenAttempts(t *testing.T) {
 		time.Sleep(700 * time.Millisecond)
 		h.refuses(errReset)
 		wantRefusal(t, s, 2*time.Second, errReset) // the last error, not the first
+		wantRefusal(t, s, 2*time.Second, errReset) // nor when no attempt is made
 		if got, want := h.attempts(), seconds(0, 1); !slices.Equal(got, want) {
 			t.Errorf("attempts at %v, want %v", got, want)
 		}
