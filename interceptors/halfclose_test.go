@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -40,6 +41,31 @@ func TestCancelledStreamIsNotHalfClosed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The same where the stream is inside that of an adopted interceptor: closing it
+// does not commit it, so that an attempt which fails meanwhile is not the end.
+func TestCancelledStreamInsideIsNotCommitted(t *testing.T) {
+	adopted := interceptors.FromStreamClient(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		return streamer(ctx, desc, cc, method, opts...)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes(t, adopted, again())
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := f.newStream(ctx, interceptors.KindClientStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt := f.next()
+		cancel()
+		if err := s.CloseSend(); err != nil {
+			t.Errorf("CloseSend: %v", err)
+		}
+		attempt.finish(errDown)
+		if r := recvAsync(s); r.running() || status.Code(r.err) != codes.Canceled {
+			t.Errorf("RecvMsg: %v, want CANCELLED", r.err)
+		}
+	})
 }
 
 // An interceptor below gave the stream a context that does not end with the

@@ -325,11 +325,23 @@ func (a *attempt) header() (md metadata.MD, err error) {
 // its caller has given up, and answer.
 func (a *attempt) closeSend() {
 	a.unlocked(func() {
-		// Context would commit a stream that is not over.
-		if a.ctx.Err() == nil || a.stream.Context().Err() == nil {
+		if a.ctx.Err() == nil || isOurs(a.stream) || a.stream.Context().Err() == nil {
 			_ = a.stream.CloseSend()
 		}
 	})
+}
+
+// isOurs reports whether a stream is that of a stack inside. That one knows its
+// context; to ask for it would commit the stream.
+func isOurs(stream grpc.ClientStream) bool {
+	switch s := stream.(type) {
+	case *clientMessages:
+		return isOurs(s.ClientStream)
+	case *clientStream, *adoptedStream:
+		return true
+	default:
+		return false
+	}
 }
 
 // clientMessages is a stream whose messages pass through hooks.
