@@ -839,14 +839,14 @@ func TestBalancerManyEndpoints(t *testing.T) {
 				}
 			}
 		}
-		call(5 * n)
+		call(3 * n)
 		used := 0
 		for _, n := range counts {
 			if n > 0 {
 				used++
 			}
 		}
-		if used < n*95/100 {
+		if used < n*9/10 {
 			t.Errorf("%d of %d endpoints were used", used, n)
 		}
 		for i := range n / 2 {
@@ -857,6 +857,42 @@ func TestBalancerManyEndpoints(t *testing.T) {
 		call(n)
 		if i := slices.IndexFunc(counts, func(n int) bool { return n > 0 }); i < n/2 {
 			t.Errorf("endpoint %d was used, which has gone", i)
+		}
+	})
+}
+
+// When all of many endpoints but one are lost at once, the next call finds it at
+// once.
+func TestBalancerLosesMost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const n = 2000
+		lost := make(chan struct{})
+		services := make([]service, n)
+		for i := range services {
+			services[i] = readiness{turret.ServiceFunc(repeated), func(ctx context.Context) error {
+				select {
+				case <-lost:
+					<-ctx.Done()
+					return ctx.Err()
+				default:
+					return nil
+				}
+			}}
+		}
+		services[n-7] = turret.ServiceFunc(func(context.Context, string) (string, error) { return "the one", nil })
+		b := balance.New(discover.List(services...), balance.Config{}, nil)
+		defer b.Close()
+		synctest.Wait()
+		if _, err := b.Call(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		close(lost)
+		start := time.Now()
+		if got, err := b.Call(t.Context(), ""); got != "the one" || err != nil || time.Since(start) != 0 {
+			t.Errorf("%q, %v after %v", got, err, time.Since(start))
+		}
+		if s := b.Stats(); s.Ready != 1 || s.Pending != n-1 {
+			t.Errorf("%+v, want one that is ready", s)
 		}
 	})
 }

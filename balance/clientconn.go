@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/turret-go/turret/discover"
 	"github.com/turret-go/turret/interceptors"
@@ -193,12 +194,17 @@ func (c *ClientConn) invoke(ctx context.Context, method string, args, reply any,
 	return err
 }
 
+// An attempt is a unary RPC at one endpoint. The trailer may say when to come back.
+type attempt struct {
+	trailer metadata.MD
+	few     [4]grpc.CallOption
+}
+
 func (c *ClientConn) send(ctx context.Context, m *member[*connection], v visit, method string, args, reply any, opts []grpc.CallOption) error {
 	err := errAbandoned // unless Invoke returns
-	defer func() {
-		o, retryAfter := outcome(ctx, ended(err, opts))
-		c.group.exit(m, v, o, retryAfter)
-	}()
+	a := new(attempt)
+	defer func() { c.exit(ctx, m, v, err, a.trailer) }()
+	opts = append(append(a.few[:0], opts...), grpc.Trailer(&a.trailer))
 	err = m.service.conn.Invoke(ctx, method, args, reply, opts...)
 	return err
 }
@@ -258,28 +264,16 @@ func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOpt
 // end is told how the stream ended: by gRPC or the endpoint's stack, and by open
 // if it was not opened.
 func (p *passage) end(err error) {
-	p.once.Do(func() {
-		o, retryAfter := outcome(p.ctx, ended(err, nil))
-		p.c.group.exit(p.member, p.visit, o, retryAfter)
-	})
+	p.once.Do(func() { p.c.exit(p.ctx, p.member, p.visit, err, nil) })
 }
 
 // errAbandoned is the end of an RPC that a panic or a Goexit has ended.
 var errAbandoned = errors.New("balance: the RPC did not return")
 
-// ended is the end of an RPC as gRPC tells it to a policy. The trailer is known if
-// somebody has asked for it, as Retry and Hedge do.
-func ended(err error, opts []grpc.CallOption) balancer.DoneInfo {
-	d := balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true}
-	if err == nil {
-		return d
-	}
-	for _, o := range opts {
-		if o, ok := o.(grpc.TrailerCallOption); ok {
-			d.Trailer = *o.TrailerAddr
-		}
-	}
-	return d
+// exit is the group's, for an RPC that has ended with err.
+func (c *ClientConn) exit(ctx context.Context, m *member[*connection], v visit, err error, trailer metadata.MD) {
+	o, retryAfter := outcome(ctx, balancer.DoneInfo{Err: err, Trailer: trailer, BytesSent: true, BytesReceived: true})
+	c.group.exit(m, v, o, retryAfter)
 }
 
 // Ready waits until an RPC would find room in the stack around all endpoints, and

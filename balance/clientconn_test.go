@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,13 +17,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/discover"
+	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/echo"
 	"github.com/turret-go/turret/limit"
@@ -337,6 +341,52 @@ func TestClientConnRetriesGoElsewhere(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// Hedges go to endpoints that were not tried, and the loser leaves nothing behind.
+func TestClientConnHedgesGoElsewhere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, balance.ClientConfig{
+			Balance: balance.Config{MaxBanned: -1, Limit: 1},
+			Stack: interceptors.New(interceptors.Hedge(hedge.Config{
+				Delay: 50 * time.Millisecond, MaxHedges: 2, MaxRise: -1, Budget: retry.Unlimited,
+			})),
+		})
+		s.insert("a", "b", "c")
+		for range 20 {
+			_, err := s.Unary(t.Context(), &echov1.UnaryRequest{Plan: &echov1.Plan{Delay: durationpb.New(110 * time.Millisecond)}})
+			saw := s.log()
+			slices.Sort(saw)
+			if err != nil || strings.Join(saw, "") != "abc" {
+				t.Fatalf("%v, attempts came to %v", err, saw)
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+// A server that says when to come back is full, not unwell, in its trailer too.
+func TestClientConnPushback(t *testing.T) {
+	for pushback, bans := range map[string]uint64{"1000": 0, "": 1} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, balance.ClientConfig{Balance: balance.Config{MaxBanned: 1}})
+			s.insert("a")
+			plan := &echov1.Plan{Failure: &echov1.Failure{Code: int32(codes.Unavailable)}}
+			if pushback != "" {
+				plan.Trailers = []*echov1.MetadataEntry{{Key: "grpc-retry-pushback-ms", Values: []string{pushback}}}
+			}
+			for range 3 {
+				var trailer metadata.MD
+				_, err := s.Unary(t.Context(), &echov1.UnaryRequest{Plan: plan}, grpc.Trailer(&trailer))
+				if status.Code(err) != codes.Unavailable || strings.Join(trailer["grpc-retry-pushback-ms"], "") != pushback {
+					t.Errorf("%v, %v, want UNAVAILABLE and the trailer", err, trailer)
+				}
+			}
+			if st := s.Stats(); st.Bans != bans {
+				t.Errorf("pushback %q: %+v, want %d bans", pushback, st, bans)
+			}
 		})
 	}
 }

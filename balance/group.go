@@ -176,12 +176,21 @@ func (g *group[K, S]) enterInTurn(ctx context.Context, h *hope, record *tried.Re
 		if m != nil || err != nil {
 			return m, v, err
 		}
+		g.sweep()
 		if err := g.wait(ctx); err != nil {
 			return nil, visit{}, unsent(err)
 		}
 		if round%distrust == 0 {
 			pause(ctx)
 		}
+	}
+}
+
+// sweep asks all members that are listed as ready. Several were not: it may be
+// that most of thousands have been lost at once.
+func (g *group[K, S]) sweep() {
+	for _, m := range g.cache.Members() {
+		g.cache.Check(m)
 	}
 }
 
