@@ -20,6 +20,7 @@ import (
 
 	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/faults/internal/traffic"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
@@ -42,7 +43,7 @@ type client struct {
 	conn    *grpc.ClientConn
 	places  *limit.Concurrency
 	circuit *breaker.Breaker
-	spans   spans
+	spans   traffic.Spans
 	retries atomic.Int64
 }
 
@@ -107,11 +108,3 @@ func (c *client) observe(_ context.Context, e interceptors.Event) {
 type onceKey struct{}
 
 func repeatable(ctx context.Context, _ middleware.CallMeta) bool { return ctx.Value(onceKey{}) == nil }
-
-// spans counts the spans of a client.
-type spans struct{ started, ended atomic.Int64 }
-
-func (s *spans) OnStart(context.Context, sdk.ReadWriteSpan) { s.started.Add(1) }
-func (s *spans) OnEnd(sdk.ReadOnlySpan)                     { s.ended.Add(1) }
-func (s *spans) Shutdown(context.Context) error             { return nil }
-func (s *spans) ForceFlush(context.Context) error           { return nil }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/turret-go/turret/faults/internal/traffic"
 )
 
 // A server dies, and comes back at its address.
@@ -112,7 +114,7 @@ func TestGoAway(t *testing.T) {
 	w := begin(t, setup{maxAge: 100 * time.Millisecond})
 	const connections = 20
 	for _, p := range w.servers {
-		await(t, "connections have been replaced", normalBound,
+		traffic.Await(t, "connections have been replaced", normalBound,
 			func() bool { return p.ask().connections >= connections }, w.load.String)
 	}
 	w.normalAfter("20 connections to each server", time.Now(), names...)

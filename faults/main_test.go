@@ -5,7 +5,6 @@ package faults
 import (
 	"os"
 	"testing"
-	"time"
 )
 
 // TestMain makes this binary a server when the environment says so.
@@ -15,21 +14,4 @@ func TestMain(m *testing.M) {
 		return
 	}
 	m.Run()
-}
-
-// await waits until condition holds, and returns how long that took. It fails the
-// test with what say returns if the condition does not hold within the bound.
-func await(t testing.TB, what string, bound time.Duration, condition func() bool, say func() string) time.Duration {
-	t.Helper()
-	began := time.Now()
-	for tick := time.NewTicker(2 * time.Millisecond); ; <-tick.C {
-		if condition() {
-			tick.Stop()
-			return time.Since(began)
-		}
-		if time.Since(began) > bound {
-			tick.Stop()
-			t.Fatalf("after %v: still not: %s. %s", bound, what, say())
-		}
-	}
 }

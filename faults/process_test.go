@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/turret-go/turret/faults/internal/traffic"
 )
 
 // A process is a server that runs.
@@ -139,7 +141,7 @@ func (p *process) stop(bound time.Duration) time.Duration {
 	if _, err := fmt.Fprintln(p.stdin, "stop"); err != nil {
 		p.Fatal(err)
 	}
-	took := await(p, "GracefulStop has returned", bound, func() bool {
+	took := traffic.Await(p, "GracefulStop has returned", bound, func() bool {
 		select {
 		case <-p.ended:
 			return true

@@ -125,7 +125,7 @@ func TestSlowServer(t *testing.T) {
 func (w *world) others(n int) {
 	w.Helper()
 	before, _ := w.load.ended()
-	await(w, "others have been answered", normalBound, func() bool {
+	traffic.Await(w, "others have been answered", normalBound, func() bool {
 		now, _ := w.load.ended()
 		return now >= before+n
 	}, w.load.String)

@@ -3,13 +3,11 @@
 package faults
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/pprof"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,7 +107,7 @@ func (w *world) normalAfter(what string, since time.Time, servers ...string) {
 
 func (w *world) normalWithin(bound time.Duration, what string, since time.Time, servers ...string) {
 	w.Helper()
-	await(w, "traffic is normal after "+what, bound-time.Since(since),
+	traffic.Await(w, "traffic is normal after "+what, bound-time.Since(since),
 		func() bool { return w.load.normal(since, servers...) }, w.load.String)
 	who := "the callers are"
 	if len(servers) > 0 {
@@ -128,7 +126,7 @@ func (w *world) felt() int {
 // feel waits until the callers have felt a fault so many times more than before.
 func (w *world) feel(times, before int) {
 	w.Helper()
-	await(w, "the fault is felt", normalBound, func() bool { return w.felt() >= before+times }, w.load.String)
+	traffic.Await(w, "the fault is felt", normalBound, func() bool { return w.felt() >= before+times }, w.load.String)
 }
 
 // end ends the load and asserts what must hold whatever was broken. It returns
@@ -185,7 +183,7 @@ func (w *world) checkRoom() {
 		var server string
 		var err error
 		// A server whose connection is being replaced has no room for a moment.
-		await(w, "there is room", 10*time.Second, func() bool {
+		traffic.Await(w, "there is room", 10*time.Second, func() bool {
 			stream, server, err = w.open(ctx)
 			return !full(err)
 		}, func() string { return fmt.Sprintf("%d streams are open: %v", len(open), share) })
@@ -238,11 +236,11 @@ func (w *world) checkPermits() {
 	if s := w.client.circuit.Stats(); s.InFlight != 0 || s.State != breaker.Closed {
 		w.Errorf("the client's breaker: %+v", s)
 	}
-	if started, ended := w.client.spans.started.Load(), w.client.spans.ended.Load(); started != ended {
+	if started, ended := w.client.spans.Count(); started != ended {
 		w.Errorf("%d spans were started, and %d ended", started, ended)
 	}
 	for _, p := range w.servers {
-		await(w, "server "+p.config.Name+" holds nothing", 10*time.Second, func() bool {
+		traffic.Await(w, "server "+p.config.Name+" holds nothing", 10*time.Second, func() bool {
 			s := p.ask()
 			return s.inFlight == 0 && s.waiting == 0
 		}, func() string { return "" })
@@ -259,11 +257,7 @@ func (w *world) close() {
 	for _, p := range w.proxies {
 		p.close()
 	}
-	await(w, "no goroutine is left", 10*time.Second,
+	traffic.Await(w, "no goroutine is left", 10*time.Second,
 		func() bool { return runtime.NumGoroutine() <= w.goroutines },
-		func() string {
-			var stacks bytes.Buffer
-			_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1) // a buffer takes all
-			return stacks.String()
-		})
+		traffic.Goroutines)
 }

@@ -54,6 +54,14 @@ var testCases = []testCase{
 	{"unimplemented_service", func(ctx context.Context, _ testgrpc.TestServiceClient, conn *grpc.ClientConn) {
 		interop.DoUnimplementedService(ctx, testgrpc.NewUnimplementedServiceClient(conn))
 	}},
+	{"rpc_soak", func(ctx context.Context, _ testgrpc.TestServiceClient, conn *grpc.ClientConn) {
+		interop.DoSoakTest(ctx, interop.SoakTestConfig{
+			RequestSize: 271828, ResponseSize: 314159,
+			Iterations: 10, NumWorkers: 1,
+			PerIterationMaxAcceptableLatency: time.Minute, OverallTimeout: time.Minute,
+			ChannelForTest: func() (*grpc.ClientConn, func()) { return conn, func() {} },
+		})
+	}},
 }
 
 // A weakness is how a server fails two of three attempts.
@@ -184,7 +192,7 @@ func (s setting) String() string {
 func runInChild(t *testing.T) {
 	t.Helper()
 	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	child.Env = append(os.Environ(), inChild+"=1", "GRPC_GO_LOG_SEVERITY_LEVEL=error")
+	child.Env = append(os.Environ(), inChild+"=1", "GRPC_GO_LOG_SEVERITY_LEVEL=error", "GORACE=atexit_sleep_ms=0")
 	if out, err := child.CombinedOutput(); err != nil || !bytes.Contains(out, []byte(allPassed)) {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -1,16 +1,16 @@
 package soak
 
 import (
-	"bytes"
 	"flag"
 	"math/rand/v2"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/turret-go/turret/faults/internal/traffic"
 )
 
 var duration = flag.Duration("for", 30*time.Second, "how long to soak")
@@ -127,8 +127,9 @@ func (w *world) compare(t *testing.T, s *sums) {
 			t.Errorf("there were no %s: the load is too light", what)
 		}
 	}
+	_, spans := w.spans.Count()
 	t.Logf("%d retries, %d panics recovered, %d attempts seen late; the breaker opened %d times; %d spans",
-		w.retries.Load(), w.panics.Load(), late, c.Opened, w.spans.ended.Load())
+		w.retries.Load(), w.panics.Load(), late, c.Opened, spans)
 	t.Logf("the client's limit: %v", w.places)
 	for _, r := range w.rooms {
 		t.Logf("a server's limit: %v", r)
@@ -161,13 +162,5 @@ func inUse() int {
 // await waits until condition holds.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); <-tick.C {
-		if time.Now().After(deadline) {
-			var stacks bytes.Buffer
-			_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1) // a buffer takes all
-			t.Fatalf("not after 20s: %s\n%s", what, &stacks)
-		}
-	}
+	traffic.Await(t, what, 20*time.Second, condition, traffic.Goroutines)
 }

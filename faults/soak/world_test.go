@@ -11,6 +11,7 @@ import (
 
 	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/faults/internal/traffic"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/echo"
 	"github.com/turret-go/turret/internal/wire"
@@ -43,7 +44,7 @@ type world struct {
 	circuit *breaker.Breaker
 	places  *limit.Concurrency // of the client
 	rooms   [servers]*limit.Concurrency
-	spans   spans
+	spans   traffic.Spans
 	panics  atomic.Uint64 // that were recovered
 	retries atomic.Uint64
 
@@ -116,14 +117,6 @@ func (w *world) atRest() bool {
 		}
 	}
 	c, p := w.circuit.Stats(), w.places.Stats()
-	return w.tally.running.Load() == 0 && c.InFlight == 0 && p.InFlight == 0 && p.Waiting == 0 &&
-		w.spans.started.Load() == w.spans.ended.Load()
+	started, ended := w.spans.Count()
+	return w.tally.running.Load() == 0 && c.InFlight == 0 && p.InFlight == 0 && p.Waiting == 0 && started == ended
 }
-
-// spans counts spans.
-type spans struct{ started, ended atomic.Int64 }
-
-func (s *spans) OnStart(context.Context, sdk.ReadWriteSpan) { s.started.Add(1) }
-func (s *spans) OnEnd(sdk.ReadOnlySpan)                     { s.ended.Add(1) }
-func (s *spans) Shutdown(context.Context) error             { return nil }
-func (s *spans) ForceFlush(context.Context) error           { return nil }
