@@ -55,6 +55,16 @@ bench-packages: ## benchmarks of the root, to compare with benchstat; BENCH=Stac
 fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change to what parses or schedules
 	@.ci/run fuzz
 
+.PHONY: faults
+faults: ## break servers and connections under load, and see what is promised hold (a minute)
+	@.ci/run faults
+
+# How long.
+soak: FOR ?= 10m
+.PHONY: soak
+soak: ## full stacks at the machine's capacity for FOR (10m): memory flat, every attempt accounted for
+	@FOR=$(FOR) .ci/run soak
+
 .PHONY: mutants
 mutants: ## break each promise that mutants/ names, and see its tests fail (minutes)
 	@.ci/run mutants
