@@ -75,8 +75,10 @@ func (c *caller) trouble(r *traffic.RPC) patience {
 		return fail(&echov1.Failure{Code: int32(codes.Unavailable)})
 	case n < 11:
 		return fail(&echov1.Failure{Code: int32(codes.Internal)})
-	case n < 14: // a stream fails in the middle
-		return fail(&echov1.Failure{Code: int32(codes.NotFound), After: 2})
+	case n < 13: // a stream fails in the middle, when it is too late for a retry
+		return fail(&echov1.Failure{Code: int32(codes.Unavailable), After: 2})
+	case n < 14:
+		return fail(&echov1.Failure{Code: int32(codes.NotFound)})
 	case n < 16:
 		return fail(&echov1.Failure{Panic: "the handler panics"})
 	case n < 19: // slow
