@@ -2,7 +2,7 @@
 # once, in .ci/run, so that a target does exactly what CI does.
 
 .DEFAULT_GOAL := help
-# For each fuzz target; CI takes 3s.
+# For each fuzz target; CI takes 2s.
 FUZZTIME ?= 30s
 # Which benchmarks, as a regular expression; empty: all.
 BENCH ?=

@@ -26,6 +26,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,18 +204,45 @@ func parse(text string) (*mutant, error) {
 // passUnchanged returns an error unless the tests of all mutants pass without
 // them.
 func passUnchanged(ctx context.Context, root string, mutants []*mutant) error {
-	done := map[string]bool{}
+	var failed error
+	for m := range atOnce(together(mutants), runtime.NumCPU(), func(m *mutant) {
+		if out, err := m.goTest(ctx, root, "", m.tests...); err != nil {
+			m.err = fmt.Errorf("without a mutant, go test %s: %w\n%s", strings.Join(m.tests, " "), err, out)
+		}
+	}) {
+		failed = errors.Join(failed, m.err)
+	}
+	return failed
+}
+
+// together returns the tests of all mutants in as few as there are different
+// packages and flags: a test binary is linked for each.
+func together(mutants []*mutant) (all []*mutant) {
+	known := map[string]*mutant{}
 	for _, m := range mutants {
-		tests := m.module + " " + strings.Join(m.tests, " ")
-		if done[tests] {
+		var run string
+		rest := []string{}
+		for i := 0; i < len(m.tests); i++ {
+			switch m.tests[i] {
+			case "-run":
+				i++
+				run = m.tests[i]
+			case "-timeout": // is for those that hang
+				i++
+			default:
+				rest = append(rest, m.tests[i])
+			}
+		}
+		run = cmp.Or(run, ".")
+		key := m.module + " " + strings.Join(rest, " ")
+		if of, ok := known[key]; ok {
+			of.tests[1] += "|" + run
 			continue
 		}
-		done[tests] = true
-		if out, err := m.goTest(ctx, root, "", m.tests...); err != nil {
-			return fmt.Errorf("without a mutant, go test %s: %w\n%s", strings.Join(m.tests, " "), err, out)
-		}
+		known[key] = &mutant{module: m.module, tests: append([]string{"-run", run}, rest...)}
+		all = append(all, known[key])
 	}
-	return nil
+	return all
 }
 
 // caught says which tests fail because of m, or why that is not the case.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -71,5 +72,24 @@ func TestAtOnce(t *testing.T) {
 	}
 	if next != len(all) || most.Load() != 2 {
 		t.Errorf("%d of %d were told of, %d ran at a time, want all, and 2", next, len(all), most.Load())
+	}
+}
+
+// Tests of the same package and flags run in one go.
+func TestTogether(t *testing.T) {
+	var got []string
+	for _, m := range together([]*mutant{
+		{tests: strings.Fields("./a -run TestA|TestB")},
+		{tests: strings.Fields("./a -run TestC -timeout 20s")},
+		{tests: strings.Fields("-race ./a -run TestC")},
+		{module: "bench", tests: strings.Fields("./a -run TestC")},
+		{tests: strings.Fields("./b ./c -run TestD")},
+		{tests: strings.Fields("./b ./c")},
+	}) {
+		got = append(got, m.module+":"+strings.Join(m.tests, " "))
+	}
+	want := []string{":-run TestA|TestB|TestC ./a", ":-run TestC -race ./a", "bench:-run TestC ./a", ":-run TestD|. ./b ./c"}
+	if !slices.Equal(got, want) {
+		t.Errorf("tests are %q, want %q", got, want)
 	}
 }
