@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -148,7 +147,7 @@ func (l *toyLayer) pass(ctx context.Context, req string) (string, error) {
 	case "sends another request":
 		return l.inner.Call(ctx, "another")
 	case "waits before the call":
-		time.Sleep(time.Millisecond)
+		<-time.NewTimer(time.Millisecond).C
 	case "does not pass the end of the context on", "sends although the context has ended":
 		if l.fault == "does not pass the end of the context on" || ctx.Err() != nil {
 			ctx = context.WithoutCancel(ctx)
@@ -216,7 +215,7 @@ func (l *toyLayer) after(ctx context.Context, req string) (string, error) {
 		l.mu.Lock()
 		l.last = res
 		l.mu.Unlock()
-		runtime.Gosched()
+		<-time.NewTimer(time.Millisecond).C // the others come
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.last, err
