@@ -46,7 +46,7 @@ func newCall() *call {
 func (p *policy) begin(e *endpoint, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
 	c.endpoint, c.ctx, c.inner = e, info.Ctx, inner
-	c.visit = e.start(now, pass, record.Kind() == tried.Stream || p.kinds.isStream(info.FullMethodName))
+	e.start(&c.visit, now, pass, record.Kind() == tried.Stream || p.kinds.isStream(info.FullMethodName))
 	return c.done
 }
 
@@ -58,10 +58,10 @@ func (c *call) end(d balancer.DoneInfo) {
 	}
 	now := e.pool.now()
 	if c.stream {
-		e.endStream(c.ctx, now, c.visit, d)
+		e.endStream(c.ctx, now, &c.visit, d)
 	} else {
 		o, retryAfter := outcome(c.ctx, d)
-		e.finish(now, c.visit, o, retryAfter)
+		e.finish(&c.visit, now, o, retryAfter)
 	}
 	c.endpoint, c.ctx, c.inner, c.ticket.Ref = nil, nil, nil, nil
 	calls.Put(c)
@@ -71,20 +71,21 @@ func (c *call) end(d balancer.DoneInfo) {
 }
 
 // endStream is end for a stream.
-func (e *endpoint) endStream(ctx context.Context, now int64, v visit, d balancer.DoneInfo) {
+func (e *endpoint) endStream(ctx context.Context, now int64, v *visit, d balancer.DoneInfo) {
 	record := tried.FromContext(ctx)
 	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d)
-		e.finish(now, v, o, retryAfter)
+		e.finish(v, now, o, retryAfter)
 		return
 	}
 	// A stream that failed may say nil: gRPC forgets the failure that SendMsg
 	// noticed. Whoever sent it knows how it ended, and will tell.
-	e.depart(now, v, turret.Unused, 0)
+	e.depart(v, now, turret.Unused, 0)
 	e.clock(now, v.passes, turret.Unused, 0)
+	pass := v.passes
 	record.Await(func(err error) {
 		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true})
-		e.judge(e.pool.now(), v.passes, o)
+		e.judge(e.pool.now(), pass, o)
 	})
 }
 

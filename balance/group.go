@@ -139,7 +139,7 @@ func (g *group[K, S]) tryEnter(record *tried.Record, stream, fresh bool) (m *mem
 	if of := l.members[chosen.index]; g.admit(of, now, p) {
 		m = of.Service
 		record.Add(m.id)
-		v = m.start(now, p, stream)
+		m.start(&v, now, p, stream)
 	}
 	return m, v, nil
 }
@@ -213,7 +213,7 @@ func pause(ctx context.Context) {
 
 // exit ends the visit of a call.
 func (g *group[K, S]) exit(m *member[S], v visit, o turret.Outcome, retryAfter time.Duration) {
-	m.finish(g.now(), v, o, retryAfter)
+	m.finish(&v, g.now(), o, retryAfter)
 	g.release(m)
 }
 

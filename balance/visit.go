@@ -16,18 +16,20 @@ type visit struct {
 	stream bool // its life is no latency
 }
 
-// start begins a visit with the passes of enter.
-func (e *endpoint) start(now int64, p passes, stream bool) visit {
+// start begins the visit v with the passes of enter.
+func (e *endpoint) start(v *visit, now int64, p passes, stream bool) {
+	v.passes, v.stream = p, stream
 	if stream {
-		return visit{e.tracker.StartStream(now), p, true}
+		v.ticket = e.tracker.StartStream(now)
+	} else {
+		v.ticket = e.tracker.Start(now)
 	}
-	return visit{e.tracker.Start(now), p, false}
 }
 
 // finish ends v with its outcome. retryAfter is for how long the endpoint asked
 // to be left alone.
-func (e *endpoint) finish(now int64, v visit, o turret.Outcome, retryAfter time.Duration) {
-	e.depart(now, v, o, retryAfter)
+func (e *endpoint) finish(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
+	e.depart(v, now, o, retryAfter)
 	e.judge(now, v.passes, o)
 	if v.stream {
 		e.clock(now, v.passes, turret.Unused, 0)
@@ -37,7 +39,7 @@ func (e *endpoint) finish(now int64, v visit, o turret.Outcome, retryAfter time.
 }
 
 // depart takes v off what is in flight.
-func (e *endpoint) depart(now int64, v visit, o turret.Outcome, retryAfter time.Duration) {
+func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
 	e.leave()
 	e.tracker.Done(now, v.ticket, o, retryAfter)
 }
