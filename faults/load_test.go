@@ -46,6 +46,7 @@ type load struct {
 	size    int // of messages
 	ids     *atomic.Uint64
 	stop    chan struct{}
+	stopped sync.Once
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -119,9 +120,10 @@ func (l *load) pause() bool {
 	}
 }
 
-// end lets the RPCs under way end, and returns all results.
+// end lets the RPCs under way end, and returns all results. It may be called more
+// than once.
 func (l *load) end() []result {
-	close(l.stop)
+	l.stopped.Do(func() { close(l.stop) })
 	l.running.Wait()
 	return l.results
 }

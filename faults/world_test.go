@@ -77,13 +77,14 @@ func begin(t *testing.T, s setup) *world {
 	return w
 }
 
-// abandon ends the world's processes and connections, if the test has not come
-// to its end.
+// abandon ends the world's load, processes and connections, if the test has not
+// come to its end.
 func (w *world) abandon() {
 	if !w.Failed() {
 		return
 	}
 	_ = w.client.conn.Close()
+	w.load.end()
 	for _, p := range w.servers {
 		if p.cmd.ProcessState == nil {
 			_ = p.cmd.Process.Kill()
