@@ -11,6 +11,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/turret-go/turret/bench/measure"
 	"github.com/turret-go/turret/interceptors"
@@ -39,14 +40,25 @@ func tracing(p oteltrace.TracerProvider) side {
 	return stacks(ours, ours)
 }
 
-// BenchmarkTrace is a unary echo of 100 bytes over loopback with a span: ours,
-// and OpenTelemetry's, on the client, the server, and both.
+// BenchmarkTrace is a unary RPC with a span: alone, and an echo of 100 bytes over
+// loopback, where OpenTelemetry's own is beside it, on the client, the server,
+// and both. There a span that is propagated also costs gRPC a header.
 func BenchmarkTrace(b *testing.B) {
 	ctx := deadline(b, time.Hour)
 	for _, p := range []struct {
 		name     string
 		provider oteltrace.TracerProvider
 	}{{"no-op provider", noSpans}, {"not sampled", notSampled}, {"recorded", recording}} {
+		b.Run(p.name+", without a connection", func(b *testing.B) {
+			incoming := metadata.NewIncomingContext(ctx, metadata.Pairs("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"))
+			ours := interceptors.Trace(trace.Config{TracerProvider: p.provider, Propagator: propagation.TraceContext{}})
+			measure.Compare(b,
+				measure.Row{Name: "Turret, on the client", F: client(ctx, ours)},
+				measure.Row{Name: "Turret: a layer that does nothing, on the client", F: client(ctx, pass)},
+				measure.Row{Name: "Turret, on the server", F: server(incoming, ours)},
+				measure.Row{Name: "Turret: a layer that does nothing, on the server", F: server(incoming, pass)},
+			)
+		})
 		b.Run(p.name, func(b *testing.B) {
 			ours, theirs := tracing(p.provider), otel(p.provider)
 			one := interceptors.New(pass)

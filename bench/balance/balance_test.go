@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 
-	"github.com/cncf/xds/go/xds/data/orca/v3"
+	v3 "github.com/cncf/xds/go/xds/data/orca/v3"
 	"github.com/go-kratos/kratos/v2/selector"
 	kratosp2c "github.com/go-kratos/kratos/v2/selector/p2c"
 	_ "github.com/go-kratos/kratos/v2/transport/grpc" // registers "selector"
@@ -126,6 +127,16 @@ func BenchmarkPick(b *testing.B) {
 			measure.Compare(b, rows...)
 		})
 	}
+}
+
+// BenchmarkContended is a pick and the end of its call on all processors at the
+// same time.
+func BenchmarkContended(b *testing.B) {
+	var rows []measure.Row
+	for _, p := range policies {
+		rows = append(rows, measure.Row{Name: p.name, F: p.pick(b, 100), Goroutines: runtime.GOMAXPROCS(0)})
+	}
+	measure.Compare(b, rows...)
 }
 
 // BenchmarkReady brings 1,000 endpoints up, one after the other: each time the

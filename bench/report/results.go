@@ -117,7 +117,7 @@ type summary struct{ benchmath.Summary }
 // times of 20.
 func summarize(values []float64) summary {
 	if len(values) == 0 {
-		return summary{benchmath.Summary{Center: math.NaN()}}
+		return summary{benchmath.Summary{Center: math.NaN(), Lo: math.Inf(-1), Hi: math.Inf(1)}}
 	}
 	return summary{benchmath.AssumeNothing.Summary(benchmath.NewSample(slices.Clone(values), &benchmath.DefaultThresholds), 0.95)}
 }
@@ -130,6 +130,19 @@ func (s summary) spread() string {
 		return ""
 	}
 	return fmt.Sprintf("±%.0f %%", 100*max(s.Hi-s.Center, s.Center-s.Lo)/s.Center)
+}
+
+// interval returns the bounds of the interval, in words.
+func (s summary) interval() string {
+	if math.IsInf(s.Hi-s.Lo, 0) || s.Hi == s.Lo {
+		return ""
+	}
+	return fmt.Sprintf(" [%s–%s]", digits(s.Lo), digits(s.Hi))
+}
+
+func (s summary) divided(n float64) summary {
+	s.Center, s.Lo, s.Hi = s.Center/n, s.Lo/n, s.Hi/n
+	return s
 }
 
 // ratios returns r's CPU time as a multiple of that of other in the same round.

@@ -17,7 +17,7 @@ type target struct {
 // A need is one figure of a target and its bound.
 type need struct {
 	of      string // which figure, where there are several
-	value   func(f *figures) float64
+	value   func(f *figures) summary
 	most    float64
 	unit    string
 	exactly bool // allocations: what else the process allocates is rounded away
@@ -40,48 +40,35 @@ func (f *figures) row(comparison, name string) *row {
 }
 
 func ns(of, comparison, name string, most float64) need {
-	return need{of: of, most: most, unit: " ns", value: func(f *figures) float64 { return median(f.row(comparison, name).cpu) }}
+	return need{of: of, most: most, unit: " ns", value: func(f *figures) summary { return summarize(f.row(comparison, name).cpu) }}
 }
 
 // over is how much more name costs than base, divided by n.
 func over(of, comparison, name, base string, n, most float64) need {
-	return need{of: of, most: most, unit: " ns", value: func(f *figures) float64 {
-		return median(f.row(comparison, name).differences(f.row(comparison, base))) / n
+	return need{of: of, most: most, unit: " ns", value: func(f *figures) summary {
+		return summarize(f.row(comparison, name).differences(f.row(comparison, base))).divided(n)
 	}}
 }
 
 func times(of, comparison, name, base string, most float64) need {
-	return need{of: of, most: most, unit: "×", value: func(f *figures) float64 {
-		return median(f.row(comparison, name).ratios(f.row(comparison, base)))
+	return need{of: of, most: most, unit: "×", value: func(f *figures) summary {
+		return summarize(f.row(comparison, name).ratios(f.row(comparison, base)))
 	}}
 }
 
 func allocations(of, comparison, name string, most float64) need {
-	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) float64 { return median(f.row(comparison, name).allocs) }}
+	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) summary { return summarize(f.row(comparison, name).allocs) }}
 }
 
 // more is how many allocations name has more than base.
 func more(of, comparison, name, base string, most float64) need {
-	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) float64 {
-		return median(f.row(comparison, name).allocs) - median(f.row(comparison, base).allocs)
+	return need{of: of, most: most, unit: " allocs", exactly: true, value: func(f *figures) summary {
+		return summarize(pairs(f.row(comparison, name).allocs, f.row(comparison, base).allocs, func(a, b float64) float64 { return a - b }))
 	}}
 }
 
 func size(of, comparison, name string, most float64) need {
-	return need{of: of, most: most, unit: " B", exactly: true, value: func(f *figures) float64 { return median(f.row(comparison, name).bytes) }}
-}
-
-// spans returns how much the CPU time of name varies over comparisons: the
-// largest as a multiple of the least.
-func spans(of string, comparisons []string, name string, most float64) need {
-	return need{of: of, most: most, unit: "×", value: func(f *figures) float64 {
-		least, largest := math.Inf(1), 0.0
-		for _, c := range comparisons {
-			cpu := median(f.row(c, name).cpu)
-			least, largest = min(least, cpu), max(largest, cpu)
-		}
-		return largest / least
-	}}
+	return need{of: of, most: most, unit: " B", exactly: true, value: func(f *figures) summary { return summarize(f.row(comparison, name).bytes) }}
 }
 
 const (
@@ -105,7 +92,8 @@ var targets = []target{
 		allocations("", "UnaryServer/nothing", nothing, 1),
 		size("", "UnaryServer/nothing", nothing, 112),
 	}, why: "The one allocation holds the RPC and the leaf of its stack: the invoker, the connection, the reply and the call options, which would be a second allocation otherwise. " +
-		"It is not pooled: a layer may hand its context, and the RPC in it, to a goroutine that outlives the call, and would then find another call's RPC in it."},
+		"It is not pooled: a layer may hand its context, and the RPC in it, to a goroutine that outlives the call, which would then find another call's RPC. " +
+		"The time is that allocation: most of the profile is allocating, clearing and collecting, and the collector hardly rests in a process with so small a heap."},
 	{what: "concurrency limit, in a stack", needs: []need{
 		times("of x/sync", "Gate/concurrency_limit/with_room", "Turret, in a stack", "x/sync: semaphore", 1.3),
 		allocations("", "Gate/concurrency_limit/with_room", "Turret, in a stack", 0),
@@ -120,7 +108,8 @@ var targets = []target{
 		over("without gRPC", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 1, 60),
 		more("", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 0),
 		more("over loopback", "EndToEnd", "Turret: Retry, on the client", nothing+", on the client", 2),
-	}},
+	}, why: "Half of it is the budget: a reading of the clock, to count the call in its part of the window, and the count. The rest is the space for a repetition (the options and the trailer of an attempt), " +
+		"which makes the RPC's allocation larger by more than half. A budget that did not look at the clock for each call would be wrong where calls are rare."},
 	{what: "recover", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 0)}},
 	{what: "filter", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 0)}},
 	{what: "load shedder in front of a limit", needs: []need{
@@ -138,25 +127,27 @@ var targets = []target{
 	{what: "timeout > shed > concurrency > rate > retry, client", needs: []need{
 		allocations("", "Five/with_a_timer", five, 6),
 		times("of failsafegrpc's five", "Five/with_a_timer", five, "failsafegrpc: five policies", 0.2),
-	}},
+	}, why: "Most of it is context.WithTimeout, see its row; failsafe-go's five include one too. The rest is in the next line."},
 	{what: "the same without the timer", needs: []need{
 		allocations("", "Five/earlier_deadline", five, 1),
 		times("of context.WithTimeout (300 ns where that takes 757)", "Five/earlier_deadline", five, "context.WithTimeout", 300.0/757),
-	}},
+	}, why: "Three readings of the clock: Timeout's, to compare the caller's deadline with its own, the rate limit's and the retry budget's. They cannot share one: each layer may wait for any time before it calls the next. " +
+		"And one allocation, with space for a repetition."},
 	{what: "a refusal through one gate", needs: []need{
 		ns("", "Refusal/with_a_status", gate, 500), allocations("", "Refusal/with_a_status", gate, 6),
 		ns("with RetryInfo", "Refusal/with_RetryInfo", gate, 1000), allocations("", "Refusal/with_RetryInfo", gate, 12),
 		ns("rate limit", "Refusal/with_RetryInfo", "Turret: rate limit", 1000), allocations("", "Refusal/with_RetryInfo", "Turret: rate limit", 12),
-	}},
+	}, why: "More than half of a refusal with RetryInfo is gRPC's status.WithDetails, which copies the status and marshals the detail; there is no way to a status that spares the copy. " +
+		"The delay differs from refusal to refusal, so it cannot be made before."},
 	{what: "five layers on both sides, end to end", needs: []need{
 		times("of bare", "EndToEnd", five, "bare", 1.05), more("", "EndToEnd", five, "bare", 15),
-	}},
+	}, why: "The stacks alone cost what the tables of five layers and of the server say, a few hundredths of an RPC. The rest is the difference between one pair of connections and another: see the row that is bare again."},
 	{what: "a client stream, without Retry", needs: []need{
 		times("one layer, of bare", "Stream/empty_stream", nothing, "bare", 1.1), more("", "Stream/empty_stream", nothing, "bare", 6),
 		times("four layers, of bare", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 1.1), more("", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 6),
 		more("message", "Stream/message_there_and_back", nothing, "bare", 0),
 		over("its Send and Recv", "Stream/SendMsg_and_RecvMsg,_without_a_connection", nothing, "bare", 2, 10),
-	}},
+	}, why: "The stack of a stream runs in a goroutine of its own until the stream is over (decision 0003), so each stream pays for starting it and for handing over to it when it opens and when it ends. Messages pay nothing."},
 	{what: "the same with Retry", needs: []need{
 		more("more than without", "Stream/empty_stream", "Turret: Retry", nothing, 10),
 		more("message", "Stream/message_there_and_back", "Turret: Retry", nothing, 0),
@@ -167,19 +158,20 @@ var targets = []target{
 		more("message", "Stream/message_there_and_back", "Turret: a layer that does nothing, on the server", "bare", 0),
 	}},
 	{what: "trace layer, a side, beside a layer that does nothing", needs: []need{
-		more("no-op provider, client", "Trace/no-op_provider", "Turret, on the client", nothing+", on the client", 10),
-		more("server", "Trace/no-op_provider", "Turret, on the server", nothing+", on the server", 10),
-		more("not sampled, client", "Trace/not_sampled", "Turret, on the client", nothing+", on the client", 10),
-		more("server", "Trace/not_sampled", "Turret, on the server", nothing+", on the server", 10),
-	}},
+		more("no-op provider, client", "Trace/no-op_provider,_without_a_connection", "Turret, on the client", nothing+", on the client", 10),
+		more("server", "Trace/no-op_provider,_without_a_connection", "Turret, on the server", nothing+", on the server", 10),
+		more("not sampled, client", "Trace/not_sampled,_without_a_connection", "Turret, on the client", nothing+", on the client", 10),
+		more("server", "Trace/not_sampled,_without_a_connection", "Turret, on the server", nothing+", on the server", 10),
+	}, why: "An SDK that samples nothing still makes a span with an identity, which is propagated."},
 	{what: "hedge that never fires", needs: []need{allocations("", "UnaryClient/hedge", "Turret, fixed delay", 6), allocations("quantile", "UnaryClient/hedge", "Turret, quantile", 6)}},
 	{what: "balance: a pick and its end", needs: []need{
 		ns("10 endpoints", "Pick/n=10", "Turret: P2C", 150), ns("1,000", "Pick/n=1000", "Turret: P2C", 150), ns("10,000", "Pick/n=10000", "Turret: P2C", 150),
 		allocations("", "Pick/n=1000", "Turret: P2C", 1),
-	}},
+	}, why: "A pick compares two endpoints: two draws, their loads, which decay with time, and whether they are banned, all in atomics; and it reads the clock twice, at its start and at its end. " +
+		"Of thousands of endpoints the two are in no cache, which a policy that takes them in order does not notice."},
 	{what: "balance: 1,000 endpoints become ready", needs: []need{
 		times("of round_robin", "Ready/endpointsharding", "Turret: P2C", "gRPC: round_robin", 1.1),
-	}},
+	}, why: "For each picker the policy looks up its endpoints, beyond what endpointsharding does."},
 }
 
 // missing returns what targets and sections need and r does not have.
@@ -229,17 +221,19 @@ func judge(w io.Writer, r *results) {
 	}
 }
 
-// judged returns a figure with its bound, and whether it is within it.
-func (n need) judged(value float64) (text string, met bool) {
-	show := digits
+// judged returns a figure with its interval and its bound, and whether it is
+// within the bound.
+func (n need) judged(value summary) (text string, met bool) {
 	if n.exactly {
-		value, show = math.Round(value), func(x float64) string { return fmt.Sprintf("%.0f", x) }
+		value.Center = math.Round(value.Center) + 0 // no -0
+		text = fmt.Sprintf("%.0f%s (≤ %.0f)", value.Center, n.unit, n.most)
+	} else {
+		text = fmt.Sprintf("%s%s%s (≤ %s)", digits(value.Center), n.unit, value.interval(), digits(n.most))
 	}
-	text = fmt.Sprintf("%s%s (%s)", show(value), n.unit, show(n.most))
 	if n.of != "" {
 		text = n.of + " " + text
 	}
-	if met = value <= n.most; !met {
+	if met = value.Center <= n.most; !met {
 		text = "**" + text + "**"
 	}
 	return text, met
