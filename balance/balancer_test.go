@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -895,6 +896,40 @@ func TestBalancerLosesMost(t *testing.T) {
 			t.Errorf("%+v, want one that is ready", s)
 		}
 	})
+}
+
+// A service that is ready for who waits, and not for who asks, keeps nobody busy
+// and nobody for longer than its context.
+func TestBalancerOverALiar(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCrowd(t, balance.Config{})
+		var asked atomic.Int64
+		c.insert("a", readiness{turret.ServiceFunc(repeated), func(ctx context.Context) error {
+			asked.Add(1)
+			return liar(ctx)
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Call(ctx, ""); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, turret.ErrNotReady) {
+			t.Errorf("Call: %v", err)
+		}
+		if _, err := c.Call(ctx, ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Call with an ended context: %v", err)
+		}
+		if err := c.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Ready: %v", err)
+		}
+		if n := asked.Load(); n > 50_000 {
+			t.Errorf("it was asked %d times in a second", n)
+		}
+	})
+}
+
+func liar(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return turret.NotReady(ctx.Err())
 }
 
 func TestBalancerBadInput(t *testing.T) {

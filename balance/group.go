@@ -73,15 +73,15 @@ func (g *group[K, S]) newMember(s S) *member[S] {
 func (g *group[K, S]) dropped(key K, m *member[S], err error) {
 	g.forget(m.endpoint)
 	g.onLeft(m.service)
-	if m.quit() {
-		g.onIdle(m.service)
-	}
 	if err != nil {
 		g.news.Lock()
 		g.news.last = fmt.Errorf("%v: %w", key, err)
 		g.news.Unlock()
 	}
 	g.settle()
+	if m.quit() {
+		g.onIdle(m.service)
+	}
 }
 
 // ended notes that the source has ended.
@@ -180,8 +180,8 @@ func (g *group[K, S]) enterInTurn(ctx context.Context, h *hope, record *tried.Re
 		if err := g.wait(ctx); err != nil {
 			return nil, visit{}, unsent(err)
 		}
-		if round%distrust == 0 {
-			pause(ctx)
+		if round%distrust == 0 && !pause(ctx) {
+			return nil, visit{}, unsent(g.whyNone(ctx))
 		}
 	}
 }
@@ -202,13 +202,15 @@ const (
 	pauseFor = 10 * time.Millisecond
 )
 
-func pause(ctx context.Context) {
+// pause reports whether ctx lives on.
+func pause(ctx context.Context) bool {
 	timer := time.NewTimer(pauseFor)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return ctx.Err() == nil
 }
 
 // exit ends the visit of a call.

@@ -27,8 +27,8 @@ func (g *group[K, S]) Ready(ctx context.Context) error {
 				return err
 			}
 		}
-		if round%distrust == 0 {
-			pause(ctx)
+		if round%distrust == 0 && !pause(ctx) {
+			return g.whyNone(ctx)
 		}
 	}
 }
