@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret/faults/internal/traffic"
+	"github.com/turret-go/turret/interceptors"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 )
 
@@ -82,9 +83,9 @@ func (c *caller) trouble(r *traffic.RPC) patience {
 	case n < 16:
 		return fail(&echov1.Failure{Panic: "the handler panics"})
 	case n < 19: // slow
-		r.Plan.Delay = durationpb.New(20 * time.Millisecond)
-	case n < 20: // too slow for the server's own timeout, if it is unary
-		r.Plan.Delay = durationpb.New(150 * time.Millisecond)
+		r.Plan.Delay = durationpb.New(5 * time.Millisecond)
+	case n < 20: // too slow for the server's own timeout of unary RPCs
+		r.Kind, r.Plan.Delay = interceptors.KindUnary, durationpb.New(150*time.Millisecond)
 	case n < 24: // impatient
 		return patience{deadline: time.Duration(c.rand.IntN(3000)) * time.Microsecond}
 	case n < 30: // somebody presses stop

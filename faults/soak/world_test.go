@@ -27,7 +27,7 @@ const (
 	// clientRoom is less than there are callers, and serverRoom less than an
 	// equal share of it: both sides refuse now and then.
 	clientRoom = 48
-	serverRoom = 16
+	serverRoom = 10
 )
 
 var (
@@ -54,7 +54,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
-		circuit: breaker.New(breaker.Config{Consecutive: 12}),
+		circuit: breaker.New(breaker.Config{Consecutive: 12, Ratio: 0.9}),
 		places:  limit.NewConcurrency(clientRoom, limit.Queue{Max: 8, Timeout: 20 * time.Millisecond}),
 	}
 	tracing := trace.Config{TracerProvider: sdk.NewTracerProvider(sdk.WithSpanProcessor(&w.spans))}
