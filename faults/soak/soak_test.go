@@ -118,7 +118,9 @@ func (w *world) compare(t *testing.T, s *sums) {
 	for _, r := range w.rooms {
 		entered += r.Stats().Entered
 	}
-	equal("attempts that the servers' limits let in", entered, s.SrvAnswered+s.SrvFailed+late)
+	if in := s.SrvAnswered + s.SrvFailed; entered < in || entered > in+late {
+		t.Errorf("the servers' limits let in %d attempts, want %d, and at most %d late ones", entered, in, late)
+	}
 	for what, n := range map[string]uint64{
 		"retries": w.retries.Load(), "panics": w.panics.Load(), "refusals by the client": s.Unsent,
 		"refusals by servers": s.SrvRefused, "RPCs that were given up": s.GaveUp,

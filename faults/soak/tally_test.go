@@ -216,9 +216,11 @@ func (s *sums) String() string {
 		s.Seen, s.SrvAnswered, s.SrvRefused, s.SrvFailed)
 }
 
-// settle checks the first n RPCs of the round one by one, counts, and begins
-// another round. What is wrong it tells f.
+// settle begins another round, checks the first n RPCs of the last one one by
+// one, and counts. What is wrong it tells f. Everything must be at rest; only an
+// attempt that was given up may still arrive at a server.
 func (t *tally) settle(n int, f func(format string, args ...any)) (s sums) {
+	t.round.Add(1)
 	for i := range n {
 		rpc := fact(t.rpcs[i].Swap(0))
 		var words [maxAttempts]fact
@@ -234,7 +236,6 @@ func (t *tally) settle(n int, f func(format string, args ...any)) (s sums) {
 		}
 		s.countRPC(rpc, words[0])
 	}
-	t.round.Add(1)
 	return s
 }
 
