@@ -46,7 +46,7 @@ func answers(ctx context.Context, req *int) (any, error) {
 
 // BenchmarkTimeout is a call that ends in time.
 func BenchmarkTimeout(b *testing.B) {
-	open, late := b.Context(), deadline(b, time.Hour)
+	open, late := b.Context(), deadline(b, 10*bound)
 	std := func(ctx context.Context) func() {
 		req := new(int)
 		return func() {

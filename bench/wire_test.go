@@ -79,7 +79,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 		{"Turret: a layer that does nothing, on the client", stacks(one, nil)},
 		{"Turret: Retry, on the client", stacks(interceptors.New(interceptors.Retry(retry.Config{})), nil)},
 		{"Turret: five layers", fiveSide(2 * time.Hour)},
-		{"Turret: five layers, with timers", fiveSide(bound)},
+		{"Turret: five layers, with timers", fiveSide(bound / 2)},
 		{"Turret: five layers, on the client", side{dial: fiveSide(2 * time.Hour).dial}},
 		{"Turret: five layers, on the server", side{server: fiveSide(2 * time.Hour).server}},
 		{"Turret: a layer that logs", stacks(interceptors.New(logged), interceptors.New(logged))},

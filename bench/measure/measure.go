@@ -20,7 +20,7 @@ import (
 
 var (
 	resultsFile = flag.String("results", "", "`file` to add every measurement to, in Go's benchmark format; report makes tables of it")
-	rounds      = flag.Int("rounds", 25, "how often each row is measured")
+	rounds      = flag.Int("rounds", 40, "how often each row is measured")
 )
 
 // out is where measurements go.
@@ -98,7 +98,7 @@ func say(line string) {
 // turns returns how many rounds there are, of which one takes so long: fewer
 // where rows are slow.
 func turns(round time.Duration) int {
-	const patience, fewest = 8 * time.Second, 5
+	const patience, fewest = 14 * time.Second, 7
 	if testing.Short() {
 		return 1
 	}

@@ -33,6 +33,7 @@ func draw(r *results, directory string) error {
 
 // plot draws a line for each row, over the numbers of the comparisons.
 func (s section) plot(found []*comparison, groups []string) (*plot.Plot, error) {
+	plot.DefaultFont.Variant = "Sans"
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = s.title, s.growth.of, s.growth.y
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticks(groups)
@@ -41,7 +42,7 @@ func (s section) plot(found []*comparison, groups []string) (*plot.Plot, error) 
 	} else {
 		p.Y.Min = 0
 	}
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Millimeter
 	p.Add(plotter.NewGrid())
 	most := 0.0
 	for i, row := range found[0].rows {
