@@ -57,7 +57,7 @@ var testCases = []testCase{
 	{"rpc_soak", func(ctx context.Context, _ testgrpc.TestServiceClient, conn *grpc.ClientConn) {
 		interop.DoSoakTest(ctx, interop.SoakTestConfig{
 			RequestSize: 271828, ResponseSize: 314159,
-			Iterations: 10, NumWorkers: 1,
+			Iterations: 2, NumWorkers: 1,
 			PerIterationMaxAcceptableLatency: time.Minute, OverallTimeout: time.Minute,
 			ChannelForTest: func() (*grpc.ClientConn, func()) { return conn, func() {} },
 		})
