@@ -611,6 +611,7 @@ func TestBalancerLimit(t *testing.T) {
 				waiting--
 			}()
 		}
+		synctest.Wait()
 		start := time.Now()
 		m.Next(t.Context()).Respond("")
 		synctest.Wait()
@@ -733,6 +734,70 @@ func TestBalancerAvoidsTried(t *testing.T) {
 	})
 }
 
+// One that has come gets warm first, and one that has no room for a while stays
+// warm.
+func TestBalancerSlowStart(t *testing.T) {
+	share := func(c balance.Config) (atFirst, afterwards int) {
+		bubble(t, func(t *testing.T) {
+			b := newCrowd(t, c)
+			b.counted(func(string) error {
+				time.Sleep(time.Millisecond)
+				return nil
+			}, "b", "c", "d", "e")
+			b.call(1000)
+			full := limit.NewConcurrency(1, limit.Queue{})
+			b.insert("a", turret.Gated[string, string](full, nil)(turret.ServiceFunc(func(context.Context, string) (string, error) {
+				b.mu.Lock()
+				b.counts["a"]++
+				b.mu.Unlock()
+				time.Sleep(time.Millisecond)
+				return "a", nil
+			})))
+			b.used()
+			b.call(100)
+			atFirst = b.used()["a"]
+			b.call(2000)
+			full.SetMax(0)
+			b.call(10)
+			full.SetMax(1)
+			b.used()
+			b.call(100)
+			afterwards = b.used()["a"]
+		})
+		return atFirst, afterwards
+	}
+	if n, later := share(balance.Config{SlowStart: -1}); n < 10 || later < 10 {
+		t.Errorf("without slow start: %d of the first 100 calls, and %d later, want 20", n, later)
+	}
+	if n, later := share(balance.Config{SlowStart: 10 * time.Second}); n > 5 || later < 10 {
+		t.Errorf("%d of the first 100 calls, want next to none, and %d later, want 20", n, later)
+	}
+}
+
+// Who has left counts for none of those that may be banned at a time.
+func TestBalancerBansAfterRemoval(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCrowd(t, balance.Config{MaxBanned: 0.25})
+		sick := func(string) error { return errors.New("sick") }
+		c.counted(sick, "a")
+		c.counted(fine, "b", "c", "d")
+		for n := range 3 {
+			for i := 0; c.Stats().Bans <= uint64(n) && i < 1000; i++ {
+				_, _ = c.Call(t.Context(), "")
+				time.Sleep(10 * time.Millisecond)
+			}
+			if s := c.Stats(); s.Banned != 1 {
+				t.Fatalf("%+v, want one that is banned", s)
+			}
+			c.remove("a")
+			if s := c.Stats(); s.Banned != 0 {
+				t.Fatalf("%+v after its removal", s)
+			}
+			c.counted(sick, "a")
+		}
+	})
+}
+
 // Endpoints with a limit of their own and no line are used to the full: nobody is
 // refused while there is room somewhere, and callers wait in line when there is
 // none.
@@ -770,6 +835,40 @@ func TestBalancerOverLimits(t *testing.T) {
 		all.Wait()
 		if took := time.Since(start); most != 6 || took > 11*time.Second {
 			t.Errorf("60 calls of a second took %v with %d at a time, want 10 s with 6", took, most)
+		}
+	})
+}
+
+// Many that wait for one place are not all woken for it.
+func TestBalancerLine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const callers = 300
+		c := newCrowd(t, balance.Config{})
+		var asked atomic.Int64
+		gate := limit.NewConcurrency(1, limit.Queue{})
+		one := turret.Gated[string, string](gate, nil)(turret.ServiceFunc(func(context.Context, string) (string, error) {
+			time.Sleep(time.Second)
+			return "", nil
+		}))
+		c.insert("a", readiness{one, func(ctx context.Context) error {
+			asked.Add(1)
+			return one.Ready(ctx)
+		}})
+		var all sync.WaitGroup
+		start := time.Now()
+		for range callers {
+			all.Go(func() {
+				if _, err := c.Call(t.Context(), ""); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(start); took != callers*time.Second {
+			t.Errorf("%d calls of a second took %v", callers, took)
+		}
+		if n := asked.Load(); n > 20*callers {
+			t.Errorf("%d calls have asked %d times for readiness", callers, n)
 		}
 	})
 }

@@ -445,27 +445,37 @@ func TestClientConnUnreachable(t *testing.T) {
 // the background.
 func TestClientConnReconnects(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, balance.ClientConfig{})
-		s.insert("a", "b")
-		s.stop("a")
-		for range 20 {
-			if err := s.unary(); err != nil {
-				t.Fatalf("with one server left: %v", err)
+		s := newSite(t, balance.ClientConfig{Balance: balance.Config{SlowStart: time.Hour}})
+		came := func(n int, to string) int {
+			t.Helper()
+			s.log()
+			for range n {
+				if _, err := s.Unary(t.Context(), &echov1.UnaryRequest{Plan: &echov1.Plan{Delay: durationpb.New(time.Millisecond)}}); err != nil {
+					t.Fatal(err)
+				}
 			}
+			return strings.Count(strings.Join(s.log(), ""), to)
 		}
-		if saw := s.log(); strings.Contains(strings.Join(saw, ""), "a") {
-			t.Errorf("RPCs came to %v", saw)
+		s.insert("a", "b")
+		if n := came(200, "a"); n < 50 || n > 150 {
+			t.Errorf("%d of 200 RPCs came to one of two", n)
+		}
+		time.Sleep(2 * time.Hour) // both are warm
+		s.stop("a")
+		if n := came(20, "a"); n != 0 {
+			t.Errorf("%d RPCs came to the server that was lost", n)
 		}
 		s.start("a")
 		time.Sleep(time.Minute)
 		if s.open("a") != 1 {
 			t.Error("nobody has connected to the server that is back")
 		}
+		if n := came(100, "a"); n > 10 {
+			t.Errorf("%d of 100 RPCs came to the server that is back, want it to start slowly", n)
+		}
 		s.stop("b")
-		for range 20 {
-			if err := s.unary(); err != nil {
-				t.Fatalf("after the other one was lost: %v", err)
-			}
+		if n := came(20, "a"); n != 20 {
+			t.Errorf("%d of 20 RPCs came to the one that is left", n)
 		}
 	})
 }
@@ -593,6 +603,12 @@ func TestClientConnPanics(t *testing.T) {
 				faulty.Store(false)
 				if err := rpc(t.Context(), s); err != nil {
 					t.Errorf("after the panics: %v", err)
+				}
+				if _, err := s.BidiStream(t.Context()); err != nil {
+					t.Errorf("a stream: %v", err)
+				}
+				if err := s.unary(); !errors.Is(err, balance.ErrFull) {
+					t.Errorf("beside the stream: %v, want it to be refused", err)
 				}
 			})
 		})
