@@ -179,7 +179,7 @@ var experiments = []experiment{
 		checks:  []check{least("share 5-10s", 0.5), least("share 15-20s", 0.9), most("most share", 1.3)},
 	},
 	{
-		id: "R2", scenario: sim.R2, measure: blip, peers: nobody, columns: []string{"share"},
+		id: "R2", scenario: sim.R2, measure: blip, peers: nobody, variants: true, columns: []string{"share"},
 		checks: []check{least("share", 0.85)},
 	},
 	{
