@@ -1,6 +1,7 @@
 package balance_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type crowd struct {
 
 // newCrowd is to be called in a bubble.
 func newCrowd(t *testing.T, c balance.Config) *crowd {
+	c.Seed = cmp.Or(c.Seed, 1)
 	changes := make(chan change)
 	b := &crowd{T: t, changes: changes, counts: map[string]int{}}
 	b.Balancer = balance.New(discover.Channel(changes), c, nil)
@@ -219,7 +221,16 @@ func TestSameChoicesAsThePolicy(t *testing.T) {
 			for _, e := range fakeconn.Endpoints(5) {
 				names = append(names, e.Addresses[0].Addr)
 			}
-			all := c.mocks(names...)
+			all := map[string]*mock{}
+			for _, name := range names {
+				all[name] = turrettest.NewMock[string, string](t)
+				all[name].Allow(0)
+				c.insert(name, all[name])
+			}
+			for _, name := range slices.Backward(names) { // the order in which they become ready does not matter
+				all[name].Allow(-1)
+				synctest.Wait()
+			}
 			generic = sequence(func() (string, func(bool), error) {
 				got := c.begin(t.Context())
 				if e := got(); e != nil {
@@ -672,7 +683,7 @@ func TestBalancerBanned(t *testing.T) {
 // was sent is not sent again.
 func TestBalancerPassesRefusalsOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		c := newCrowd(t, balance.Config{})
+		c := newCrowd(t, balance.Config{MaxBanned: 1})
 		full := &turret.Refusal{Layer: "limit", Reason: turret.ReasonLimitFull, Err: limit.ErrFull}
 		c.counted(func(name string) error {
 			if name == "a" {
@@ -689,9 +700,6 @@ func TestBalancerPassesRefusalsOver(t *testing.T) {
 				t.Fatalf("with a record: %q, %v, want the answer of b", got, err)
 			}
 		}
-		if s := c.Stats(); s.Bans != 0 {
-			t.Errorf("%+v: a refusal counts for nothing", s)
-		}
 		c.remove("b")
 		c.used()
 		if _, err := c.Call(t.Context(), ""); !errors.Is(err, limit.ErrFull) {
@@ -699,6 +707,12 @@ func TestBalancerPassesRefusalsOver(t *testing.T) {
 		}
 		if n := c.used()["a"]; n != 4 {
 			t.Errorf("the call was sent %d times, want 4", n)
+		}
+		if _, err := c.Call(endedContext(t), ""); !errors.Is(err, limit.ErrFull) || c.used()["a"] != 1 {
+			t.Errorf("with a context that has ended: %v, want one refusal", err)
+		}
+		if s := c.Stats(); s.Bans != 0 {
+			t.Errorf("%+v: a refusal counts for nothing", s)
 		}
 	})
 	for _, sent := range []error{errors.New("failed"), turret.Sent(turret.ErrNotReady)} {
@@ -780,9 +794,12 @@ func TestBalancerBansAfterRemoval(t *testing.T) {
 		c := newCrowd(t, balance.Config{MaxBanned: 0.25})
 		sick := func(string) error { return errors.New("sick") }
 		c.counted(sick, "a")
-		c.counted(fine, "b", "c", "d")
+		c.counted(func(string) error {
+			time.Sleep(time.Millisecond)
+			return nil
+		}, "b", "c", "d")
 		for n := range 3 {
-			for i := 0; c.Stats().Bans <= uint64(n) && i < 1000; i++ {
+			for i := 0; c.Stats().Bans <= uint64(n) && i < 100_000; i++ {
 				_, _ = c.Call(t.Context(), "")
 				time.Sleep(10 * time.Millisecond)
 			}

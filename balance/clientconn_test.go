@@ -322,6 +322,34 @@ func TestClientConnStreamsInFlight(t *testing.T) {
 	}
 }
 
+// How long streams live bans nobody.
+func TestClientConnLongStreams(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, balance.ClientConfig{Balance: balance.Config{MaxBanned: 1}})
+		s.insert("a")
+		for range 100 {
+			if _, err := s.Unary(t.Context(), &echov1.UnaryRequest{Plan: &echov1.Plan{Delay: durationpb.New(time.Millisecond)}}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 10 {
+			stream, err := s.BidiStream(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			_ = stream.CloseSend()
+			if err := theEnd(stream.Recv()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if st := s.Stats(); st.Bans != 0 {
+			t.Errorf("%+v, want no ban", st)
+		}
+	})
+}
+
 // Retries in the stack around all endpoints go to endpoints that were not tried.
 func TestClientConnRetriesGoElsewhere(t *testing.T) {
 	for kind, rpc := range rpcKinds {
@@ -445,7 +473,7 @@ func TestClientConnUnreachable(t *testing.T) {
 // the background.
 func TestClientConnReconnects(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, balance.ClientConfig{Balance: balance.Config{SlowStart: time.Hour}})
+		s := newSite(t, balance.ClientConfig{Balance: balance.Config{SlowStart: time.Hour, Seed: 1}})
 		came := func(n int, to string) int {
 			t.Helper()
 			s.log()
