@@ -21,7 +21,7 @@
 //	go run ./mutants stream           # those with "stream" in their name
 //
 // To add one: break the code, git diff > mutants/NAME.patch, put the two lines in
-// front, and restore the code.
+// front, restore the code, and add a row to doc/reliability.md.
 package main
 
 import (
