@@ -159,7 +159,7 @@ func TestLayerThatPanicsAsTheStreamOpens(t *testing.T) {
 			}()
 			synctest.Wait()
 			cancel()
-			<-inner // else the bubble reports a deadlock
+			_ = <-inner // else the bubble reports a deadlock
 		})
 	}
 }

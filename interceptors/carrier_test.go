@@ -25,20 +25,20 @@ func FuzzCarrier(f *testing.F) {
 			return
 		}
 		keys, values := append(carrierKeys, key), []string{value, "1", "2", ""}
-		ctx, want := t.Context(), metadata.MD{}
-		callers := 0
+		var callers []string
+		want, before := metadata.MD{}, 0
 		if len(program) > 0 {
-			callers = min(int(program[0])%8, len(program)-1)
+			before = min(int(program[0])%8, len(program)-1)
 			program = program[1:]
 		}
-		for _, step := range program[:callers] {
+		for _, step := range program[:before] {
 			k, v := keys[int(step)%len(keys)], values[int(step>>4)%len(values)]
-			ctx = metadata.AppendToOutgoingContext(ctx, k, v)
+			callers = append(callers, k, v)
 			want.Append(k, v)
 		}
-		was := want.Copy()
+		was, ctx := want.Copy(), metadata.AppendToOutgoingContext(t.Context(), callers...)
 		c := &outgoing{ctx: ctx}
-		for _, step := range program[callers:] {
+		for _, step := range program[before:] {
 			k, v := keys[int(step)%len(keys)], values[int(step>>4)%len(values)]
 			c.Set(k, v)
 			want.Set(k, v)

@@ -23,9 +23,22 @@ const retryInfoURL = "type.googleapis.com/google.rpc.RetryInfo"
 // bytes, and a RetryInfo of any numbers. The first that has a delay is heard.
 func FuzzRetryInfo(f *testing.F) {
 	for _, d := range []*durationpb.Duration{
-		{}, {Seconds: 1}, {Nanos: 1}, {Seconds: -1}, {Nanos: -1}, {Seconds: 1, Nanos: -1}, {Seconds: -1, Nanos: -1},
-		{Seconds: math.MaxInt64}, {Seconds: math.MinInt64, Nanos: math.MinInt32}, {Seconds: 1e18}, {Nanos: 1e9}, {Nanos: 1e9 - 1},
-		{Seconds: 315_576_000_000}, {Seconds: 315_576_000_001}, {Seconds: 9_223_372_036, Nanos: 854_775_807}, {Seconds: 9_223_372_036, Nanos: 854_775_808},
+		{},
+		{Seconds: 1},
+		{Nanos: 1},
+		{Seconds: -1},
+		{Nanos: -1},
+		{Seconds: 1, Nanos: -1},
+		{Seconds: -1, Nanos: -1},
+		{Seconds: math.MaxInt64},
+		{Seconds: math.MinInt64, Nanos: math.MinInt32},
+		{Seconds: 1e18},
+		{Nanos: 1e9},
+		{Nanos: 1e9 - 1},
+		{Seconds: 315_576_000_000},
+		{Seconds: 315_576_000_001},
+		{Seconds: 9_223_372_036, Nanos: 854_775_807},
+		{Seconds: 9_223_372_036, Nanos: 854_775_808},
 	} {
 		text, _ := proto.Marshal(&errdetails.RetryInfo{RetryDelay: d})
 		f.Add(d.GetSeconds(), d.GetNanos(), retryInfoURL, text)

@@ -59,9 +59,10 @@ func TestAtOnce(t *testing.T) {
 	for i := range atOnce(all, 2, func(i int) {
 		most.Store(max(most.Load(), running.Add(1)))
 		defer running.Add(-1)
-		if i == 0 {
+		switch i {
+		case 0:
 			<-meet // until the second one runs
-		} else if i == 1 {
+		case 1:
 			close(meet)
 		}
 	}) {
