@@ -856,7 +856,8 @@ func TestBalancerOverLimits(t *testing.T) {
 	})
 }
 
-// Many that wait for one place are not all woken for it.
+// Many that wait for one place get it one after the other, with no pause between
+// them, and without asking for it all the time.
 func TestBalancerLine(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const callers = 300
