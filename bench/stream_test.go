@@ -58,9 +58,9 @@ func streamSides() []streamSide {
 // and back on one that is open and committed. (failsafe-go has nothing for
 // streams.)
 func BenchmarkStream(b *testing.B) {
-	b.Run("empty stream", func(b *testing.B) {
-		measure.Compare(b, streams(b, streamSides(), 0, 0)...)
-	})
+	empty := func(b *testing.B) { measure.Compare(b, streams(b, streamSides(), 0, 0)...) }
+	b.Run("empty stream, one processor", onOne(empty))
+	b.Run("empty stream, all processors", empty)
 	b.Run("message there and back", func(b *testing.B) {
 		var rows []measure.Row
 		for _, s := range streamSides() {

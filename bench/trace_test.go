@@ -59,7 +59,7 @@ func BenchmarkTrace(b *testing.B) {
 				measure.Row{Name: "Turret: a layer that does nothing, on the server", F: server(incoming, pass)},
 			)
 		})
-		b.Run(p.name, func(b *testing.B) {
+		b.Run(p.name, onOne(func(b *testing.B) {
 			ours, theirs := tracing(p.provider), otel(p.provider)
 			one := interceptors.New(pass)
 			measure.Compare(b,
@@ -73,6 +73,6 @@ func BenchmarkTrace(b *testing.B) {
 				measure.Row{Name: "Turret, on both", F: unary(ctx, b, ours)},
 				measure.Row{Name: "otelgrpc, on both", F: unary(ctx, b, theirs)},
 			)
-		})
+		}))
 	}
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -63,9 +64,24 @@ func fiveSide(timeout time.Duration) side {
 	return stacks(interceptors.New(fiveLayers(timeout)...), interceptors.New(fiveLayers(timeout)...))
 }
 
+// onOne runs f on one processor. With more, what an RPC costs depends on whether
+// the goroutines that hand it on happen to wake each other across processors,
+// which is more than most layers cost.
+func onOne(f func(b *testing.B)) func(b *testing.B) {
+	return func(b *testing.B) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+		f(b)
+	}
+}
+
 // BenchmarkEndToEnd is a unary echo of 100 bytes over loopback, client and
 // server in one process. The caller has set a deadline.
 func BenchmarkEndToEnd(b *testing.B) {
+	b.Run("one processor", onOne(benchmarkEndToEnd))
+	b.Run("all processors", benchmarkEndToEnd)
+}
+
+func benchmarkEndToEnd(b *testing.B) {
 	ctx := deadline(b, time.Hour)
 	one := interceptors.New(pass)
 	var rows []measure.Row

@@ -69,6 +69,7 @@ type Row struct {
 func Compare(b *testing.B, rows ...Row) {
 	b.Helper()
 	b.ReportMetric(0, "ns/op") // of no meaning here
+	runtime.GC()               // what others have left behind
 	calls := make([]int, len(rows))
 	var round time.Duration
 	for i, r := range rows {
@@ -81,7 +82,6 @@ func Compare(b *testing.B, rows ...Row) {
 		lines := make([]string, len(rows))
 		for _, i := range rand.Perm(len(rows)) { // no row is always behind the same one
 			cpu, allocs, bytes := measure(rows[i], calls[i])
-			rows[i].end()
 			lines[i] = fmt.Sprintf("%s/row=%s %d %.2f cpu-ns/op %.3f allocs/op %.1f B/op",
 				b.Name(), strings.ReplaceAll(rows[i].Name, " ", "~"), calls[i], cpu, allocs, bytes)
 		}
@@ -98,7 +98,7 @@ func say(line string) {
 // turns returns how many rounds there are, of which one takes so long: fewer
 // where rows are slow.
 func turns(round time.Duration) int {
-	const patience, fewest = 14 * time.Second, 7
+	const patience, fewest = 9 * time.Second, 7
 	if testing.Short() {
 		return 1
 	}
@@ -107,19 +107,29 @@ func turns(round time.Duration) int {
 
 // slice returns how many calls take about ten milliseconds, and how long they
 // took by the clock: the kernel may count CPU time in ticks of some milliseconds.
+// The lesser of two tries counts, as the collector may be in one.
 func slice(r Row) (calls int, took time.Duration) {
+	const enough = 10 * time.Millisecond
 	if testing.Short() {
 		return max(1, r.Goroutines), 0
 	}
 	for calls = max(1, 8*r.Goroutines); ; calls *= 2 { // each goroutine is to do more than start
-		start, before := time.Now(), spent()
-		r.run(calls)
-		took = time.Since(start)
-		cpu := spent() - before
-		if r.end(); cpu > 10*time.Millisecond {
-			return calls, took
+		start, cpu := time.Now(), r.spends(calls)
+		if cpu > enough {
+			start, cpu = time.Now(), min(cpu, r.spends(calls))
+		}
+		if cpu > enough {
+			return calls, time.Since(start)
 		}
 	}
+}
+
+// spends makes so many calls and returns the CPU time that they took.
+func (r Row) spends(calls int) time.Duration {
+	defer r.end()
+	before := spent()
+	r.run(calls)
+	return spent() - before
 }
 
 // run makes so many calls, on all goroutines together.
@@ -152,9 +162,7 @@ func (r Row) end() {
 func measure(r Row, calls int) (cpu, allocs, bytes float64) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := spent()
-	r.run(calls)
-	took := spent() - start
+	took := r.spends(calls)
 	runtime.ReadMemStats(&after)
 	n := float64(calls)
 	return float64(took) / n, float64(after.Mallocs-before.Mallocs) / n, float64(after.TotalAlloc-before.TotalAlloc) / n

@@ -53,7 +53,7 @@ var sections = []section{
 	},
 	{
 		benchmark: "EndToEnd", title: "A unary RPC over loopback", base: "bare",
-		text: "An echo of 100 bytes, client and server in one process; the caller has set a deadline. Unless it says otherwise a row has the same on both sides.",
+		text: "An echo of 100 bytes, client and server in one process; the caller has set a deadline. Unless it says otherwise a row has the same on both sides. On one processor it is steady; on several, what an RPC costs depends on whether its goroutines happen to wake each other across processors.",
 	},
 	{
 		benchmark: "Stream", title: "Streams over loopback", base: "first of the group",
@@ -61,7 +61,7 @@ var sections = []section{
 	},
 	{
 		benchmark: "Trace", title: "Tracing", base: "first of the group",
-		text: "The layer alone; and the same echo with a span, beside OpenTelemetry's own instrumentation with the same providers and propagator. There the header that carries the span is in the figures, on both sides.",
+		text: "The layer alone; and the same echo with a span, beside OpenTelemetry's own instrumentation with the same providers and propagator. There the header that carries the span is in the figures, on both sides. On one processor.",
 	},
 	{
 		benchmark: "Gate", title: "Mechanisms without gRPC: limits, breaker, shedder, buffer", base: "first of the group",

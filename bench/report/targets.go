@@ -76,6 +76,8 @@ const (
 	nothing = "Turret: a layer that does nothing"
 	five    = "Turret: five layers"
 	gate    = "Turret: a gate"
+
+	emptyStream = "Stream/empty_stream,_one_processor"
 )
 
 // targets are those that Turret was built to.
@@ -108,7 +110,7 @@ var targets = []target{
 		more("", "UnaryClient/retry", "Turret", nothing, 0),
 		over("without gRPC", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 1, 60),
 		more("", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 0),
-		more("over loopback", "EndToEnd", "Turret: Retry, on the client", nothing+", on the client", 2),
+		more("over loopback", "EndToEnd/one_processor", "Turret: Retry, on the client", nothing+", on the client", 2),
 	}, why: "Half of it is the budget: a reading of the clock, to count the call in its part of the window, and the count. The rest is the space for a repetition (the options and the trailer of an attempt), " +
 		"which makes the RPC's allocation larger by more than half. A budget that did not look at the clock for each call would be wrong where calls are rare."},
 	{what: "recover", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 0)}},
@@ -141,21 +143,23 @@ var targets = []target{
 	}, why: "More than half of a refusal with RetryInfo is gRPC's status.WithDetails, which copies the status and marshals the detail; there is no way to a status that spares the copy. " +
 		"The delay differs from refusal to refusal, so it cannot be made before."},
 	{what: "five layers on both sides, end to end", needs: []need{
-		times("of bare", "EndToEnd", five, "bare", 1.05), more("", "EndToEnd", five, "bare", 15),
-	}, why: "The stacks alone cost what the tables of five layers and of the server say, a few hundredths of an RPC. The rest is the difference between one pair of connections and another: see the row that is bare again."},
+		times("one processor, of bare", "EndToEnd/one_processor", five, "bare", 1.05), more("", "EndToEnd/one_processor", five, "bare", 15),
+		times("all processors", "EndToEnd/all_processors", five, "bare", 1.05), more("", "EndToEnd/all_processors", five, "bare", 15),
+	}, why: "The stacks alone cost what the tables of five layers and of the server say, a few hundredths of an RPC. The rest is the difference between one pair of connections and another, and on several processors the luck of wake-ups: see the rows that are bare again."},
 	{what: "a client stream, without Retry", needs: []need{
-		times("one layer, of bare", "Stream/empty_stream", nothing, "bare", 1.1), more("", "Stream/empty_stream", nothing, "bare", 6),
-		times("four layers, of bare", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 1.1), more("", "Stream/empty_stream", "Turret: four layers, on the client", "bare", 6),
+		times("one layer, of bare", emptyStream, nothing, "bare", 1.1), more("", emptyStream, nothing, "bare", 6),
+		times("four layers", emptyStream, "Turret: four layers, on the client", "bare", 1.1), more("", emptyStream, "Turret: four layers, on the client", "bare", 6),
+		times("one layer, all processors", "Stream/empty_stream,_all_processors", nothing, "bare", 1.1),
 		more("message", "Stream/message_there_and_back", nothing, "bare", 0),
 		over("its Send and Recv", "Stream/SendMsg_and_RecvMsg,_without_a_connection", nothing, "bare", 2, 10),
 	}, why: "The stack of a stream runs in a goroutine of its own until the stream is over (decision 0003), so each stream pays for starting it and for handing over to it when it opens and when it ends. Messages pay nothing."},
 	{what: "the same with Retry", needs: []need{
-		more("more than without", "Stream/empty_stream", "Turret: Retry", nothing, 10),
+		more("more than without", emptyStream, "Turret: Retry", nothing, 10),
 		more("message", "Stream/message_there_and_back", "Turret: Retry", nothing, 0),
 		over("its Send and Recv, more than without", "Stream/SendMsg_and_RecvMsg,_without_a_connection", "Turret: Retry", nothing, 2, 1),
 	}},
 	{what: "a server stream", needs: []need{
-		more("", "Stream/empty_stream", "Turret: a layer that does nothing, on the server", "bare", 3),
+		more("", emptyStream, "Turret: a layer that does nothing, on the server", "bare", 3),
 		more("message", "Stream/message_there_and_back", "Turret: a layer that does nothing, on the server", "bare", 0),
 	}},
 	{what: "trace layer, a side, beside a layer that does nothing", needs: []need{
