@@ -98,11 +98,13 @@ const (
 // [breaker.Circuit] for each endpoint. When a ban is over, one call is sent to
 // the endpoint as a probe.
 type Failures struct {
-	// Consecutive is how many failures in a row ban. 0 means 3. Negative: a row
-	// does not ban.
+	// Consecutive is how many failures in a row ban: so many, or more where calls
+	// to the other endpoints fail as well, until chance would bring such a row
+	// once in 100,000 calls. 0 means 3. Negative: a row does not ban.
 	Consecutive int
 	// Ratio is the share of failures among the calls of the last Window that
-	// bans. 0 means 0.5; at most 1. Negative: no share bans.
+	// bans, as long as all endpoints together fail less than half as often. 0
+	// means 0.5; at most 1. Negative: no share bans.
 	Ratio float64
 	// MinCalls is how many calls the Window must hold. 0 means 20.
 	MinCalls int
@@ -143,6 +145,7 @@ const (
 	defaultSlowStart = 2 * time.Second
 
 	defaultFailures   = 3
+	defaultRatio      = 0.5
 	defaultFailureBan = 2500 * time.Millisecond
 	maxFailureBan     = time.Minute
 
@@ -211,7 +214,7 @@ func checkBan(field string, first, longest time.Duration) error {
 func (f Failures) circuit() breaker.Config {
 	return breaker.Config{
 		Consecutive: cmp.Or(f.Consecutive, defaultFailures),
-		Ratio:       f.Ratio, MinCalls: f.MinCalls, Window: f.Window,
+		Ratio:       cmp.Or(f.Ratio, defaultRatio), MinCalls: f.MinCalls, Window: f.Window,
 		Backoff: ban(f.BanFor, f.MaxBanFor, defaultFailureBan, maxFailureBan),
 	}
 }

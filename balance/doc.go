@@ -21,7 +21,8 @@
 //     taken for chance.
 //  2. An endpoint that fails three times in a row, or half of the time, is
 //     banned for some two seconds. Then one call tries it out. While the tries
-//     fail the ban doubles, up to a minute.
+//     fail the ban doubles, up to a minute. Where calls to all endpoints fail,
+//     it takes a longer row, or more than twice the share of all.
 //  3. An endpoint with three calls in a row that take far longer than calls to
 //     this fleet do is banned in the same way, but for a quarter of a second at
 //     first: that is long enough for a pause, and doubling soon makes it long

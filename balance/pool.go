@@ -18,6 +18,7 @@ type pool struct {
 	onBan   func(cause string) // an endpoint was banned, or its probe has failed
 	onPanic func()             // a call is sent to an endpoint that is banned
 
+	failing   failureRate
 	vacancies vacancies
 
 	mu    sync.Mutex
@@ -37,7 +38,7 @@ func (p *pool) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdic
 	case breaker.Unchanged:
 		return
 	case breaker.Due:
-		if !p.ban(now, e, c) {
+		if c == e.failures && p.ordinary(e) || !p.ban(now, e, c) {
 			return
 		}
 	case breaker.Recovered:
@@ -50,6 +51,16 @@ func (p *pool) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdic
 		cause = "latency"
 	}
 	p.onBan(cause)
+}
+
+// ordinary reports whether e, which has failed often enough for a ban, fails no
+// more than the others do.
+func (p *pool) ordinary(e *endpoint) bool {
+	failures := e.config.Failures.circuit()
+	if row := e.failures.Row(); failures.Consecutive > 0 && row >= int64(failures.Consecutive) {
+		return p.failing.explains(row)
+	}
+	return 2*p.failing.share() > failures.Ratio
 }
 
 // ban opens a circuit of e, unless too many endpoints are out already.

@@ -46,6 +46,7 @@ func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time
 
 // judge tells the circuit for failures how a call went.
 func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
+	e.pool.failing.observe(now, o)
 	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
 		e.pool.heed(now, e, e.failures, v)
 	}

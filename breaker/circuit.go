@@ -235,21 +235,24 @@ func (c *Circuit) succeeded(now int64) Verdict {
 
 func (c *Circuit) failed(now int64, o turret.Outcome) Verdict {
 	config := c.config.Load()
+	due := false
 	if o != turret.Overload {
-		if row := c.streak.Add(1); config.Consecutive > 0 && row >= int64(config.Consecutive) {
-			return Due
-		}
+		row := c.streak.Add(1)
+		due = config.Consecutive > 0 && row >= int64(config.Consecutive)
 	}
-	if config.Ratio < 0 {
-		return Unchanged
+	if config.Ratio > 0 {
+		c.window.add(now, true)
+		calls, failures := c.window.sum(now)
+		due = due || calls >= config.MinCalls && float64(failures) >= config.Ratio*float64(calls)
 	}
-	c.window.add(now, true)
-	calls, failures := c.window.sum(now)
-	if calls >= config.MinCalls && float64(failures) >= config.Ratio*float64(calls) {
+	if due {
 		return Due
 	}
 	return Unchanged
 }
+
+// Row returns how many calls have failed in a row since the circuit closed.
+func (c *Circuit) Row() int64 { return c.streak.Load() }
 
 // judge takes the verdict of a probe.
 func (c *Circuit) judge(now int64, t turret.Ticket, o turret.Outcome) Verdict {
