@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -49,7 +50,7 @@ func TestFailuresOfAll(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				var services []turret.Service[int, int]
 				for i := range 4 {
 					services = append(services, &unlucky{tt.other, rand.New(rand.NewPCG(1, uint64(i))), 0})
