@@ -47,6 +47,7 @@ func FuzzRetryInfo(f *testing.F) {
 	}
 	f.Add(int64(1), int32(0), "", []byte{0x0a})
 	f.Add(int64(1), int32(0), "/", []byte(nil))
+	f.Add(int64(1), int32(0), retryInfoURL, []byte(nil)) // one without a delay, and then one with it
 	f.Fuzz(func(t *testing.T, seconds int64, nanos int32, url string, value []byte) {
 		infoText, err := proto.Marshal(&errdetails.RetryInfo{RetryDelay: &durationpb.Duration{Seconds: seconds, Nanos: nanos}})
 		if err != nil {
