@@ -2,19 +2,16 @@ package balance
 
 import (
 	"context"
-	"errors"
-	"math"
-	"strconv"
 	"sync"
 	"time"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/comeback"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -112,23 +109,12 @@ func outcome(ctx context.Context, d balancer.DoneInfo) (turret.Outcome, time.Dur
 }
 
 // askedFor returns for how long the endpoint asked to be left alone, in the
-// trailer or in the status.
+// trailer or in the status, and whether it did. One that says not to come back
+// does not say for how long: 0.
 func askedFor(d balancer.DoneInfo) (time.Duration, bool) {
-	if values := d.Trailer["grpc-retry-pushback-ms"]; len(values) > 0 {
-		ms, err := strconv.ParseInt(values[0], 10, 64)
-		if err != nil || ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
-			return 0, true // do not come back; for how long is not said
-		}
-		return time.Duration(ms) * time.Millisecond, true
+	after, said := comeback.InTrailer(d.Trailer)
+	if !said {
+		after, said = comeback.InStatus(status.Convert(d.Err))
 	}
-	var s interface{ GRPCStatus() *status.Status }
-	if !errors.As(d.Err, &s) {
-		return 0, false
-	}
-	for _, detail := range s.GRPCStatus().Details() {
-		if info, ok := detail.(*errdetails.RetryInfo); ok {
-			return max(0, info.GetRetryDelay().AsDuration()), true
-		}
-	}
-	return 0, false
+	return max(0, after), said
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
@@ -171,11 +172,16 @@ func TestDeterministic(t *testing.T) {
 // A row of failures bans, probes find out, a success ends it; with the answers
 // that are none of the endpoint's fault nothing of it happens.
 func TestFailuresBan(t *testing.T) {
+	hollow, err := status.New(codes.Unavailable, "").WithDetails(&errdetails.RetryInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	bans := map[string]balancer.DoneInfo{
 		"UNAVAILABLE":       down,
 		"DEADLINE_EXCEEDED": failed(codes.DeadlineExceeded),
 		"a cut stream":      cutStream,
 		"no stream at all":  {Err: status.Error(codes.Unavailable, "connection lost")},
+		"no delay":          {Err: hollow.Err(), BytesSent: true, BytesReceived: true}, // as interceptors.Classify has it
 	}
 	for name, d := range bans {
 		t.Run(name, func(t *testing.T) {

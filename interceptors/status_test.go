@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/comeback"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
 )
@@ -55,7 +57,7 @@ func errorTree(program []byte) error {
 		turret.Sent,
 		edge,
 		handled,
-		func(err error) error { return withPushback(err, metadata.MD{pushbackKey: {"5"}}) },
+		func(err error) error { return withPushback(err, metadata.MD{comeback.Key: {"5"}}) },
 		func(err error) error { return &timeout.Error{After: time.Second, Err: err} },
 		func(err error) error { return &turret.Refusal{Layer: "y", Err: err} },
 		func(err error) error { return &retry.InterruptedError{Err: context.Canceled, Last: err} },
@@ -231,7 +233,7 @@ func TestParsePushback(t *testing.T) {
 		{[]string{"9223372036855"}, -1}, // more than a Duration holds
 		{[]string{"99999999999999999999"}, -1},
 	} {
-		if got := parsePushback(tt.values); got != tt.want {
+		if got, _ := comeback.InTrailer(metadata.MD{comeback.Key: tt.values}); got != tt.want {
 			t.Errorf("pushback %q is %v, want %v", tt.values, got, tt.want)
 		}
 	}
@@ -244,7 +246,7 @@ func FuzzPushback(f *testing.F) {
 	}
 	f.Add(int64(1), "17")
 	f.Fuzz(func(t *testing.T, ns int64, text string) {
-		if got := parsePushback([]string{text}); got < -1 || got%time.Millisecond != 0 && got != -1 {
+		if got, _ := comeback.InTrailer(metadata.Pairs(comeback.Key, text)); got < -1 || got%time.Millisecond != 0 && got != -1 {
 			t.Errorf("pushback %q is %v", text, got)
 		}
 		after := time.Duration(ns)
@@ -255,8 +257,9 @@ func FuzzPushback(f *testing.F) {
 			}
 			return
 		}
-		got := parsePushback(md.Get(pushbackKey))
-		if tooLong := after > maxDuration-maxDuration%time.Millisecond; tooLong {
+		got, _ := comeback.InTrailer(md)
+		const longest = time.Duration(math.MaxInt64)
+		if after > longest-longest%time.Millisecond {
 			return // rounded up it is more than a Duration holds: never
 		}
 		if got < after || got >= after+time.Millisecond {
@@ -308,9 +311,9 @@ func TestClassify(t *testing.T) {
 		{"cancelled by another, in spite of our deadline", expired, status.Error(codes.Canceled, ""), turret.Failure},
 		{"our caller cancelled, an answer came", cancelled, unavailable, turret.Failure},
 		{"deadline", t.Context(), context.DeadlineExceeded, turret.Failure},
-		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{pushbackKey: {"1"}}), turret.Overload},
-		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{pushbackKey: {"1"}})), turret.Failure},
-		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{pushbackKey: {"-1"}}), turret.Overload},
+		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"1"}}), turret.Overload},
+		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{comeback.Key: {"1"}})), turret.Failure},
+		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"-1"}}), turret.Overload},
 		{"RetryInfo", t.Context(), soon.Err(), turret.Overload},
 		{"RetryInfo without a delay", t.Context(), later.Err(), turret.Failure},
 		{"status OK", t.Context(), okStatusError{errors.New("x")}, turret.Failure},
