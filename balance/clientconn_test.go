@@ -430,7 +430,7 @@ func TestClientConnUnreachable(t *testing.T) {
 				t.Errorf("%s: %v, want %v: %s", when, err, code, text)
 			}
 		}
-		wants("before the source has said anything", s.unary(), codes.DeadlineExceeded, "no service is ready, 0 are pending")
+		wants("before the source has said anything", s.unary(), codes.DeadlineExceeded, "no service is ready, 0 pending")
 		s.changes <- discover.Insert("a", "a")
 		s.changes <- discover.Insert("b", "b")
 		start := time.Now()
@@ -442,7 +442,7 @@ func TestClientConnUnreachable(t *testing.T) {
 		if !ok || r.Reason != turret.ReasonNoEndpoint || !errors.Is(r, balance.ErrUnreachable) {
 			t.Errorf("%v, want a refusal with NO_ENDPOINT", r)
 		}
-		wants("wait for ready", s.unary(grpc.WaitForReady(true)), codes.DeadlineExceeded, "no service is ready, 2 are pending")
+		wants("wait for ready", s.unary(grpc.WaitForReady(true)), codes.DeadlineExceeded, "no service is ready, 2 pending")
 		_, err := s.BidiStream(t.Context())
 		wants("a stream", err, codes.Unavailable, "no endpoint can be reached")
 		time.AfterFunc(time.Minute, func() { s.start("b") })

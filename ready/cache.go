@@ -221,9 +221,9 @@ func (c *Cache[K, S]) whyNone(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.last != nil {
-		return fmt.Errorf("%w: no service is ready, %d are pending, the last one that failed: %w", err, c.pending, c.last)
+		return fmt.Errorf("%w: no service is ready, %d pending, the last one that failed: %w", err, c.pending, c.last)
 	}
-	return fmt.Errorf("%w: no service is ready, %d are pending", err, c.pending)
+	return fmt.Errorf("%w: no service is ready, %d pending", err, c.pending)
 }
 
 // Close drops all services, ends the asking and waits until that has ended.

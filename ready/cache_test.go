@@ -299,13 +299,13 @@ func TestReadySaysWhy(t *testing.T) {
 			return c.Ready(ctx)
 		}
 		err := why()
-		if want := "context deadline exceeded: no service is ready, 0 are pending"; err == nil || err.Error() != want {
+		if want := "context deadline exceeded: no service is ready, 0 pending"; err == nil || err.Error() != want {
 			t.Errorf("empty: %v, want %q", err, want)
 		}
 		c.Insert(7, &door{err: errBroken})
 		c.Insert(8, &door{})
 		err = why()
-		if want := "context deadline exceeded: no service is ready, 1 are pending, the last one that failed: 7: broken"; err == nil || err.Error() != want {
+		if want := "context deadline exceeded: no service is ready, 1 pending, the last one that failed: 7: broken"; err == nil || err.Error() != want {
 			t.Errorf("one failed: %v, want %q", err, want)
 		}
 		for _, target := range []error{turret.ErrNotReady, context.DeadlineExceeded, errBroken} {
