@@ -146,7 +146,7 @@ func (c *layerCall[Res]) String() string {
 	case c.waits():
 		return "it waits"
 	case c.returned:
-		return fmt.Sprintf("it returned %v, %v", c.res, c.err)
+		return fmt.Sprintf("it returned (%#v, %v)", c.res, c.err)
 	case c.panicked != nil:
 		return fmt.Sprintf("it panicked with %v", c.panicked)
 	default:
