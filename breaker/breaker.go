@@ -174,8 +174,8 @@ func (b *Breaker) Stats() Stats {
 func (b *Breaker) String() string {
 	s := b.Stats()
 	if s.State == Open {
-		return fmt.Sprintf("breaker(Open for %v, opened %d, refused %d)", s.OpenFor, s.Opened, s.Refused)
+		return fmt.Sprintf("breaker: Open for %v, opened %d, refused %d", s.OpenFor.Round(time.Millisecond), s.Opened, s.Refused)
 	}
-	return fmt.Sprintf("breaker(%v, %d of %d failed, %d in a row, opened %d, refused %d)",
+	return fmt.Sprintf("breaker: %v, %d of %d failed, %d in a row, opened %d, refused %d",
 		s.State, s.Failures, s.Calls, s.Row, s.Opened, s.Refused)
 }
