@@ -35,7 +35,7 @@ func FuzzTimeline(f *testing.F) {
 }
 
 const (
-	fuzzEndpoints = 5
+	fuzzEndpoints = 10
 	fuzzLimit     = 3
 )
 
@@ -87,8 +87,10 @@ func playTimeline(t *testing.T, steps []byte) {
 		time.Sleep(time.Minute)
 		f.serve(200, well)
 	}
-	if n := len(f.serve(1000, well)); n != fuzzEndpoints {
-		t.Fatalf("%d of %d healthy endpoints were used in 10 s", n, fuzzEndpoints)
+	for range 3 {
+		if n := len(f.serve(1000, well)); n != fuzzEndpoints {
+			t.Fatalf("%d of %d healthy endpoints were used in 10 s", n, fuzzEndpoints)
+		}
 	}
 	for n := range fuzzEndpoints * fuzzLimit {
 		if _, err := f.tryPick(t.Context()); err != nil {
