@@ -84,31 +84,39 @@ func NewCache[K comparable, S Readier](onDrop func(key K, s S, err error)) *Cach
 // ready when s is ready, or when it is not ready itself any more. A closed cache
 // drops s.
 func (c *Cache[K, S]) Insert(key K, s S) {
-	m := &Member[K, S]{Key: key, Service: s, place: nowhere}
+	c.drop(c.insert(&Member[K, S]{Key: key, Service: s, place: nowhere}), nil)
+}
+
+// insert makes m pending, and returns who is to be dropped for that: the one that
+// was pending before it, or m itself.
+func (c *Cache[K, S]) insert(m *Member[K, S]) *Member[K, S] {
 	c.mu.Lock()
+	defer c.mu.Unlock() // also if there is no hash of a key of an interface type
 	if c.closed {
-		c.mu.Unlock()
-		c.drop(m, nil)
-		return
+		return m
 	}
-	replaced := c.takePending(key)
+	replaced := c.takePending(m.Key)
 	c.await(m)
-	c.mu.Unlock()
-	c.drop(replaced, nil)
+	return replaced
 }
 
 // Remove drops what is under key, and reports whether there was anything.
 func (c *Cache[K, S]) Remove(key K) bool {
-	c.mu.Lock()
-	pending := c.takePending(key)
-	ready := c.keys[key].ready
-	if ready != nil {
-		c.unlist(ready)
-	}
-	c.mu.Unlock()
+	pending, ready := c.remove(key)
 	c.drop(pending, nil)
 	c.drop(ready, nil)
 	return pending != nil || ready != nil
+}
+
+// remove takes away what is under key.
+func (c *Cache[K, S]) remove(key K) (pending, ready *Member[K, S]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pending = c.takePending(key)
+	if ready = c.keys[key].ready; ready != nil {
+		c.unlist(ready)
+	}
+	return pending, ready
 }
 
 // Follow inserts and removes as source says. It returns nil when source has

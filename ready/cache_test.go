@@ -557,3 +557,32 @@ func TestCacheHammer(t *testing.T) {
 		t.Errorf("%d services came in and %d went out", in.Load(), out.Load())
 	}
 }
+
+// A key that cannot be hashed is its sender's fault, and does no harm to the
+// others.
+func TestKeyWithoutHash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := ready.NewCache[any, *door](nil)
+		defer c.Close()
+		c.Insert("good", opened())
+		for name, f := range map[string]func(){
+			"Insert":  func() { c.Insert([]int{1}, opened()) },
+			"Remove":  func() { c.Remove([]int{1}) },
+			"Get":     func() { c.Get([]int{1}) },
+			"Pending": func() { c.Pending([]int{1}) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s of a slice did not panic", name)
+					}
+				}()
+				f()
+			}()
+		}
+		synctest.Wait()
+		if r, p := c.Len(); r != 1 || p != 0 {
+			t.Errorf("%d ready and %d pending, want 1 and 0", r, p)
+		}
+	})
+}
