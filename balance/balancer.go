@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/discover"
+	"github.com/turret-go/turret/internal/background"
 )
 
 // A Balancer is a [turret.Service] made of many: each call goes to the best of the
@@ -78,15 +78,9 @@ func New[K comparable, Req, Res any](source discover.Source[K, turret.Service[Re
 	return b
 }
 
-// closeService closes s if it can be.
-func closeService[Req, Res any](s turret.Service[Req, Res]) {
-	switch s := s.(type) {
-	case io.Closer:
-		_ = s.Close() // there is nobody to tell
-	case interface{ Close() }:
-		s.Close()
-	}
-}
+// closeService closes s if it can be. It runs on the goroutine of a call, or on
+// that of the source: a panic must not become theirs.
+func closeService[Req, Res any](s turret.Service[Req, Res]) { background.Close("balance", s) }
 
 // sends is how many endpoints a call is sent to, at most, while they refuse it.
 const sends = 4

@@ -524,6 +524,32 @@ func TestBalancerPanics(t *testing.T) {
 	}
 }
 
+// A service whose Close panics takes nobody with it: not the call that was the
+// last one on it, and not the source. It is removed, replaced, and there at the
+// end.
+func TestBalancerClosePanics(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newCrowd(t, balance.Config{})
+		for range 2 {
+			c.insert("a", badClose{turret.ServiceFunc(func(context.Context, string) (string, error) {
+				c.remove("a")
+				return "", nil
+			})})
+			c.call(1)
+			c.insert("b", badClose{turret.ServiceFunc(func(context.Context, string) (string, error) { return "", nil })})
+			c.call(1)
+			c.remove("b")
+			c.insert("b", badClose{turret.ServiceFunc(func(context.Context, string) (string, error) { return "", nil })})
+			c.insert("b", badClose{turret.ServiceFunc(func(context.Context, string) (string, error) { return "", nil })})
+		}
+		c.call(1)
+	})
+}
+
+type badClose struct{ service }
+
+func (badClose) Close() { panic("a fault") }
+
 // A panic in Ready, when an endpoint is asked before a call, gives back what the
 // call has taken.
 func TestBalancerReadyPanics(t *testing.T) {

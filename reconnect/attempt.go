@@ -114,8 +114,8 @@ func (s *Service[Req, Res]) finish(a *attempt, made turret.Service[Req, Res], er
 	}
 	a.err = err
 	s.mu.Unlock()
+	defer close(a.over) // also if OnFailure panics or exits
 	tell()
-	close(a.over)
 }
 
 // lose gives up c, whose readiness has failed with err, unless somebody else has.

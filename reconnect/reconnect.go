@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/background"
 )
 
 // ReasonNotConnected is the reason of the refusals of a [Service].
@@ -199,14 +199,7 @@ func (c *connection[Req, Res]) abandon() bool {
 // close closes the service, if it can be.
 func (c *connection[Req, Res]) close() { closeService(c.service) }
 
-func closeService(s any) {
-	switch s := s.(type) {
-	case io.Closer:
-		_ = s.Close() // it has failed already
-	case interface{ Close() }:
-		s.Close()
-	}
-}
+func closeService(s any) { background.Close("reconnect", s) }
 
 // String says whether the service is connected, and why not.
 func (s *Service[Req, Res]) String() string {

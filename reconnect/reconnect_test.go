@@ -789,3 +789,20 @@ func (c *checked) Call(ctx context.Context, req string) (string, error) {
 	runtime.Gosched()
 	return c.conn.Call(ctx, req)
 }
+
+// Who waits for an attempt is told of its end, whatever becomes of OnFailure.
+func TestOnFailureThatDoesNotReturn(t *testing.T) {
+	for name, f := range map[string]func(){"panic": func() { panic("a fault") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHost()
+				h.refuses(errRefused)
+				c := steady
+				c.OnFailure = func(error, int, time.Duration) { f() }
+				if _, err := h.client(t, c).Call(t.Context(), "hello"); !errors.Is(err, errRefused) {
+					t.Errorf("got %v, want %v", err, errRefused)
+				}
+			})
+		})
+	}
+}
