@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -599,12 +601,33 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// Many endpoints, of which all are used.
+// Ten thousand endpoints connect, are used, and half of them leave.
 func TestManyEndpoints(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFleet(t, balance.Config{}, fakeconn.Endpoints(1000))
-		if n := len(f.serve(20_000, well)); n != 1000 {
-			t.Errorf("%d of 1000 endpoints had calls", n)
+		all := fakeconn.Endpoints(10_000)
+		conn, policy, err := fakeconn.StartInBulk(balance.Name, `{"load":"pending","seed":1}`, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer policy.Close()
+		f := &fleet{t, conn, policy, balance.Config{Load: balance.LoadPending, Seed: 1}}
+		var inFlight []picked // so each has at most a few
+		for range 2 * len(all) {
+			inFlight = append(inFlight, f.pick())
+		}
+		counts := map[string]int{}
+		for _, p := range inFlight {
+			counts[p.address]++
+			p.done(answered)
+		}
+		if most := slices.Max(slices.Collect(maps.Values(counts))); len(counts) < 9000 || most > 5 {
+			t.Errorf("%d of %d endpoints had calls, one of them %d", len(counts), len(all), most)
+		}
+		f.resolve(all[:5000])
+		for address := range f.serve(2000, well) {
+			if address >= all[5000].Addresses[0].Addr {
+				t.Errorf("%s was picked after it had left", address)
+			}
 		}
 	})
 }

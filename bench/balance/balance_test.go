@@ -21,7 +21,6 @@ import (
 	_ "google.golang.org/grpc/balancer/roundrobin"         // registers "round_robin"
 	_ "google.golang.org/grpc/balancer/weightedroundrobin" // registers "weighted_round_robin"
 	"google.golang.org/grpc/grpclog"
-	"google.golang.org/grpc/resolver"
 
 	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/bench/measure"
@@ -57,27 +56,6 @@ var policies = []policy{
 	{name: "kratos: p2c", registered: "selector", base: true},
 }
 
-// inBulk lets an endpoint become ready when the next one connects: during the
-// resolver's update, so that policies which then put off their pickers do, and
-// ten thousand endpoints are there soon. It changes nothing of what a pick costs.
-type inBulk struct{ *fakeconn.ClientConn }
-
-func (c inBulk) NewSubConn(a []resolver.Address, o balancer.NewSubConnOptions) (balancer.SubConn, error) {
-	s, err := c.ClientConn.NewSubConn(a, o)
-	return &settling{s, c.ClientConn}, err
-}
-
-type settling struct {
-	balancer.SubConn
-
-	conn *fakeconn.ClientConn
-}
-
-func (s *settling) Connect() {
-	s.conn.Settle()
-	s.SubConn.Connect()
-}
-
 // quiet keeps go-zero from logging, and gives kratos its policy.
 func quiet() {
 	logx.Disable()
@@ -93,7 +71,7 @@ func (p policy) pick(b *testing.B, endpoints int) func() {
 	if config == "" {
 		config = "{}"
 	}
-	conn, policy, err := fakeconn.StartOn(func(c *fakeconn.ClientConn) balancer.ClientConn { return inBulk{c} }, p.registered, config, fakeconn.Endpoints(endpoints))
+	conn, policy, err := fakeconn.StartInBulk(p.registered, config, fakeconn.Endpoints(endpoints))
 	if err != nil {
 		b.Fatal(err)
 	}

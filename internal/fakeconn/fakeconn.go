@@ -21,6 +21,8 @@ type ClientConn struct {
 
 	stats.UnimplementedMetricsRecorder
 
+	inBulk bool
+
 	mu      sync.Mutex
 	state   balancer.State
 	updates int
@@ -88,6 +90,9 @@ type SubConn struct {
 
 // Connect makes it ready.
 func (s *SubConn) Connect() {
+	if s.conn.inBulk {
+		s.conn.Settle() // those before it
+	}
 	s.Become(connectivity.Connecting)
 	s.Become(connectivity.Ready)
 }
@@ -116,12 +121,17 @@ func Endpoints(n int) []resolver.Endpoint {
 
 // Start builds a policy with a parsed config and lets all endpoints connect.
 func Start(name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
-	return StartOn(func(c *ClientConn) balancer.ClientConn { return c }, name, config, endpoints)
+	return new(ClientConn).start(name, config, endpoints)
 }
 
-// StartOn is Start with a host that is built on a ClientConn.
-func StartOn(host func(*ClientConn) balancer.ClientConn, name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
-	c := new(ClientConn)
+// StartInBulk is Start for thousands of endpoints: each becomes ready when the
+// next one connects, during the resolver's update, so that policies which then put
+// off their pickers do.
+func StartInBulk(name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
+	return (&ClientConn{inBulk: true}).start(name, config, endpoints)
+}
+
+func (c *ClientConn) start(name string, config string, endpoints []resolver.Endpoint) (*ClientConn, balancer.Balancer, error) {
 	builder := balancer.Get(name)
 	if builder == nil {
 		return nil, nil, fmt.Errorf("no policy %q", name)
@@ -137,7 +147,7 @@ func StartOn(host func(*ClientConn) balancer.ClientConn, name string, config str
 		}
 		state.BalancerConfig = parsed
 	}
-	policy := builder.Build(host(c), balancer.BuildOptions{})
+	policy := builder.Build(c, balancer.BuildOptions{})
 	if err := policy.UpdateClientConnState(state); err != nil {
 		return nil, nil, err
 	}
