@@ -3,7 +3,9 @@ package balance
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 )
@@ -55,7 +57,8 @@ func (s seconds) MarshalText() ([]byte, error) {
 func (s *seconds) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%s is no duration such as \"1.5s\"", strconv.Quote(string(text)))
+		// The one type of error to which the decoder adds the name of the field.
+		return &json.UnmarshalTypeError{Value: strconv.Quote(string(text)), Type: reflect.TypeFor[seconds]()}
 	}
 	*s = seconds(d)
 	return nil
@@ -82,6 +85,9 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&w); err != nil {
+		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Type == reflect.TypeFor[seconds]() {
+			return fmt.Errorf("balance: config: %s: %s is no duration such as \"1.5s\"", e.Field, e.Value)
+		}
 		return fmt.Errorf("balance: config: %w", err)
 	}
 	f, o := w.Failures, w.Outliers
