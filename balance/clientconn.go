@@ -3,8 +3,8 @@ package balance
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/turret-go/turret/discover"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/onfinish"
 )
 
 // ClientConfig says what a [ClientConn] is made of. The zero value is a balancer
@@ -181,6 +182,9 @@ func (c *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, metho
 
 // invoke is a unary RPC inside of the stack around all endpoints.
 func (c *ClientConn) invoke(ctx context.Context, method string, args, reply any, _ *grpc.ClientConn, opts ...grpc.CallOption) (err error) {
+	opts, onFinish := onfinish.Take(opts)
+	err = errAbandoned // unless it returns
+	defer func() { onfinish.Tell(onFinish, err) }()
 	for range sends {
 		m, v, refused := c.enter(ctx, opts, false)
 		if refused != nil {
@@ -211,12 +215,23 @@ func (c *ClientConn) send(ctx context.Context, m *member[*connection], v visit, 
 
 // newStream opens a stream inside of the stack around all endpoints.
 func (c *ClientConn) newStream(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string, opts ...grpc.CallOption) (stream grpc.ClientStream, err error) {
+	opts, onFinish := onfinish.Take(opts)
+	var p *passage
+	err = errAbandoned // unless it is opened
+	defer func() {
+		if err != nil {
+			onfinish.Tell(onFinish, err)
+			return
+		}
+		p.keep()
+	}()
 	for range sends {
 		m, v, refused := c.enter(ctx, opts, true)
 		if refused != nil {
 			return nil, withStatus(refused)
 		}
-		stream, err = (&passage{c: c, ctx: ctx, member: m, visit: v}).open(desc, method, opts)
+		p = &passage{c: c, ctx: ctx, member: m, visit: v, onFinish: onFinish}
+		stream, err = p.open(desc, method, opts)
 		if err == nil || !maySendAgain(ctx, err) {
 			break
 		}
@@ -246,6 +261,12 @@ type passage struct {
 	ctx    context.Context
 	member *member[*connection]
 	once   sync.Once
+
+	// The caller's, to be told the end of the stream that it got: once that has
+	// ended, which may be before it was opened, and is the caller's.
+	onFinish []func(error)
+	err      error
+	facts    atomic.Int32 // of these two
 }
 
 func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (stream grpc.ClientStream, err error) {
@@ -255,7 +276,7 @@ func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOpt
 			p.end(failure)
 		}
 	}()
-	opts = append(slices.Clip(opts), grpc.OnFinish(p.end))
+	opts = append(opts, grpc.OnFinish(p.end)) // a copy: see onfinish.Take
 	stream, err = p.member.service.conn.NewStream(p.ctx, desc, method, opts...)
 	failure = err
 	return stream, err
@@ -264,7 +285,20 @@ func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOpt
 // end is told how the stream ended: by gRPC or the endpoint's stack, and by open
 // if it was not opened.
 func (p *passage) end(err error) {
-	p.once.Do(func() { p.c.exit(p.ctx, p.member, p.visit, err, nil) })
+	p.once.Do(func() {
+		p.c.exit(p.ctx, p.member, p.visit, err, nil)
+		p.err = err
+		p.learn()
+	})
+}
+
+// keep says that the stream is the caller's.
+func (p *passage) keep() { p.learn() }
+
+func (p *passage) learn() {
+	if p.facts.Add(1) == 2 {
+		onfinish.Tell(p.onFinish, p.err)
+	}
 }
 
 // errAbandoned is the end of an RPC that a panic or a Goexit has ended.

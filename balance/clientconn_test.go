@@ -705,3 +705,68 @@ func echoUnary(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.
 	_, err := echov1.NewEchoServiceClient(conn).Unary(ctx, new(echov1.UnaryRequest), opts...)
 	return err
 }
+
+// The caller's OnFinish options hear once how an RPC ended: not of the endpoints
+// that refused it, and also of one that was sent nowhere. The stack outside, which
+// watches its streams in the same way, is not misled either.
+func TestClientConnOnFinish(t *testing.T) {
+	for name, outside := range map[string]*interceptors.Stack{"bare": nil, "in a stack": interceptors.New(interceptors.Timeout(time.Hour))} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var refusals atomic.Int64
+				refuses := turret.Wrap(func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {
+					if refusals.Add(-1) >= 0 {
+						return nil, turret.NotReady(errors.New("busy"))
+					}
+					return inner.Call(ctx, rpc)
+				})
+				s := newSite(t, balance.ClientConfig{Stack: outside, Endpoint: func(string) *interceptors.Stack { return interceptors.New(refuses) }})
+				s.insert("a", "b")
+				for kind, rpc := range kindsWith {
+					for _, n := range []int64{0, 2, 4} {
+						refusals.Store(n)
+						s.wantFinish(fmt.Sprint(kind, ", refused ", n), rpc, n == 4)
+					}
+				}
+				s.remove("a")
+				s.remove("b")
+				for kind, rpc := range kindsWith {
+					s.wantFinish(kind+" to nobody", rpc, true)
+				}
+			})
+		})
+	}
+}
+
+// kindsWith are a unary RPC and a stream with call options.
+var kindsWith = map[string]func(s *site, opts ...grpc.CallOption) error{
+	"unary": (*site).unary,
+	"stream": func(s *site, opts ...grpc.CallOption) error {
+		stream, err := s.BidiStream(s.Context(), opts...)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&echov1.BidiStreamRequest{Payload: []byte("hello")}); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		res, err := stream.Recv()
+		if err := echoed(res.GetPayload(), err); err != nil {
+			return err
+		}
+		_ = stream.CloseSend()
+		return theEnd(stream.Recv())
+	},
+}
+
+func (s *site) wantFinish(what string, rpc func(s *site, opts ...grpc.CallOption) error, fails bool) {
+	s.Helper()
+	var told []error
+	err := rpc(s, grpc.OnFinish(func(err error) { told = append(told, err) }))
+	synctest.Wait()
+	if (err != nil) != fails {
+		s.Errorf("%s: got %v, want an error: %t", what, err, fails)
+	}
+	if len(told) != 1 || status.Code(told[0]) != status.Code(err) {
+		s.Errorf("%s: told %q, want %v once", what, told, err)
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/turret-go/turret/internal/onfinish"
 )
 
 // callStream makes the interceptor the streamer of the leaf, which opens it and
@@ -66,7 +68,7 @@ type adoptedStream struct {
 
 // open runs the interceptor. It is the streamer of the stream outside.
 func (a *adoptedStream) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	opts, a.onFinish = takeOnFinish(opts)
+	opts, a.onFinish = onfinish.Take(opts)
 	a.ctx = ctx
 	a.attempt = a.outer.lastAttempt()
 	a.enter() // before its end is watched

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/turret-go/turret/internal/onfinish"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -32,7 +33,7 @@ func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
 func newClientStream(rpc RPC, desc *grpc.StreamDesc, cc *grpc.ClientConn, streamer grpc.Streamer, opts []grpc.CallOption) *clientStream {
 	c := &clientStream{RPC: rpc, desc: desc, conn: cc, streamer: streamer}
 	c.Kind, c.leaf = kindOf(desc.ClientStreams, desc.ServerStreams), c
-	c.opts, c.onFinish = takeOnFinish(opts)
+	c.opts, c.onFinish = onfinish.Take(opts)
 	c.changed.L = &c.mu
 	return c
 }
@@ -179,9 +180,7 @@ func (c *clientStream) callOnFinish(e *ending) {
 	if e.failed == nil {
 		*e = ending{err: errLayerExits, failed: goexit{}} // unless they return
 	}
-	for _, f := range c.onFinish {
-		f(before.err)
-	}
+	onfinish.Tell(c.onFinish, before.err)
 	*e = before
 }
 

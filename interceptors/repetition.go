@@ -196,25 +196,3 @@ func (t *target) set() {
 		*t.md = t.mdValue
 	}
 }
-
-// takeOnFinish returns opts without its OnFinish options, and these. gRPC would
-// call them once for each attempt, with its status, and not at all for an RPC
-// that was refused; a stack calls them once, with what the caller gets.
-func takeOnFinish(opts []grpc.CallOption) (rest []grpc.CallOption, onFinish []func(error)) {
-	for i, o := range opts {
-		f, ok := o.(grpc.OnFinishCallOption)
-		switch {
-		case ok && onFinish == nil:
-			rest = append(make([]grpc.CallOption, 0, len(opts)), opts[:i]...)
-			onFinish = append(onFinish, f.OnFinish)
-		case ok:
-			onFinish = append(onFinish, f.OnFinish)
-		case onFinish != nil:
-			rest = append(rest, o)
-		}
-	}
-	if onFinish == nil {
-		return slices.Clip(opts), nil // who appends must copy
-	}
-	return rest, onFinish
-}

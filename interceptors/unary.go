@@ -6,6 +6,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/turret-go/turret/internal/onfinish"
 )
 
 // UnaryClient returns the interceptor of unary RPCs for the client side.
@@ -58,7 +60,7 @@ func (s *Stack) newUnaryClient() *unaryClient {
 func (c *unaryClient) send(ctx context.Context, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	c.leaf, c.reply, c.conn, c.invoker = c, reply, cc, invoker
 	var onFinish []func(error)
-	if c.opts, onFinish = takeOnFinish(opts); onFinish != nil {
+	if c.opts, onFinish = onfinish.Take(opts); onFinish != nil {
 		return c.runAndTell(ctx, onFinish)
 	}
 	return c.run(ctx)
@@ -78,9 +80,7 @@ func (c *unaryClient) run(ctx context.Context) error {
 func (c *unaryClient) runAndTell(ctx context.Context, onFinish []func(error)) (err error) {
 	err = errPanic // unless run returns
 	defer func() {
-		for _, f := range onFinish {
-			f(err)
-		}
+		onfinish.Tell(onFinish, err)
 	}()
 	err = c.run(ctx)
 	return err
