@@ -47,7 +47,11 @@ func (c *clientStream) call(ctx context.Context, rpc *RPC) (any, error) {
 		return nil, c.awaitOver(c.current) // the status of the one attempt that counts
 	case c.done:
 		return nil, errLate
+	case c.calling:
+		return nil, errAtOnce
 	}
+	c.calling = true
+	defer func() { c.calling = false }()
 	a := c.newAttempt(ctx, rpc)
 	if a.cancel != nil {
 		defer a.cancel()

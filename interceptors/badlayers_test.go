@@ -138,6 +138,37 @@ func TestLayerThatCallsItsInnerServiceTooLate(t *testing.T) {
 	}
 }
 
+// A layer that calls its inner service twice at once gets one stream: there is
+// but one caller to hand it to. The other call does not wait for anything.
+func TestLayerThatCallsItsInnerServiceTwiceAtOnce(t *testing.T) {
+	for _, k := range streamKinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			w := newWorld(t, worldOf{client: interceptors.New(wrap(
+				func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {
+					ends := make(chan error)
+					for range 2 {
+						go func() {
+							_, err := inner.Call(ctx, rpc)
+							ends <- err
+						}()
+					}
+					if err := <-ends; status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "twice at once") {
+						t.Errorf("the one call: %v, want INTERNAL", err)
+					}
+					return nil, <-ends
+				}))})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := w.do(ctx, k, nil).wants(codes.OK, ""); err != nil {
+				t.Error(err)
+			}
+			if n := w.server.ran.Load(); n != 1 {
+				t.Errorf("the handler ran %d times", n)
+			}
+		})
+	}
+}
+
 // A layer that panics while its inner call is about to open the stream leaves
 // nobody waiting.
 func TestLayerThatPanicsAsTheStreamOpens(t *testing.T) {

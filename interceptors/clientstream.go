@@ -70,6 +70,7 @@ type clientStream struct {
 	changed sync.Cond
 	opening *attempt // to be opened by the caller's goroutine, in open
 	current *attempt // what the caller's methods work on; nil before the first is open
+	calling bool     // the leaf runs: one attempt at a time
 	sealed  bool     // something has reached the caller: current is the last attempt
 	left    bool     // the caller's goroutine has left open
 	closed  bool     // CloseSend was called
@@ -139,6 +140,7 @@ func (c *clientStream) outside() grpc.ClientStream {
 var (
 	errNotOpened  = status.Error(codes.Internal, "turret: opening the stream did not return")
 	errLate       = status.Error(codes.Internal, "turret: a layer called the stream after it had returned")
+	errAtOnce     = status.Error(codes.Internal, "turret: a layer called the stream twice at once")
 	errNoStream   = status.Error(codes.Internal, "turret: a layer ended the stream without opening it")
 	errStillOpen  = status.Error(codes.Internal, "turret: a layer returned while the stream was open")
 	errLayerExits = status.Error(codes.Internal, "internal error")
