@@ -34,11 +34,7 @@ const (
 // choose returns the endpoint for a call, which it has entered.
 func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, error) {
 	if len(s.choices) > 1 {
-		for range draws {
-			best, fit := s.best(now, record)
-			if fit > inUse {
-				continue
-			}
+		if best, fit := s.contest(now, record); fit <= inUse {
 			if p, ok := best.enter(now, asking); ok {
 				return best, p, nil
 			}
@@ -47,24 +43,45 @@ func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, err
 	return s.search(now, record)
 }
 
-// best returns the best of some endpoints that are drawn at random, and how fit
-// it is.
-func (s *snapshot) best(now int64, record *tried.Record) (*choice, standing) {
+// contest draws until two endpoints that are fit have been compared: the best of
+// one is no choice, and of three endpoints of which one is banned every third
+// call would go to the slower one of the others.
+func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) {
+	best, fit, rival := s.best(now, record)
+	for k := 1; k < draws && fit != onTrial && rival > inUse; k++ {
+		c, fitC, rivalC := s.best(now, record)
+		if c == best {
+			rival = rivalC
+			continue
+		}
+		rival = min(max(fit, fitC), rivalC)
+		best, fit = better(best, fit, c, fitC, now)
+	}
+	return best, fit
+}
+
+// best returns the best of some endpoints that are drawn at random, how fit it
+// is, and how fit the fittest of the others is.
+func (s *snapshot) best(now int64, record *tried.Record) (best *choice, fit, rival standing) {
 	if s.config.Choices == 2 && s.weights == nil {
 		i, j := pair(s.config.random(), len(s.choices))
 		a, b := &s.choices[i], &s.choices[j]
-		return better(a, a.standing(now, record), b, b.standing(now, record), now)
+		fitA, fitB := a.standing(now, record), b.standing(now, record)
+		best, fit = better(a, fitA, b, fitB, now)
+		return best, fit, max(fitA, fitB)
 	}
 	var indexes [maxChoices]int
 	drawn := indexes[:min(s.config.Choices, len(s.choices))]
 	s.draw(drawn)
-	best := &s.choices[drawn[0]]
-	fit := best.standing(now, record)
+	best = &s.choices[drawn[0]]
+	fit, rival = best.standing(now, record), full
 	for _, i := range drawn[1:] {
 		c := &s.choices[i]
-		best, fit = better(best, fit, c, c.standing(now, record), now)
+		fitC := c.standing(now, record)
+		rival = min(rival, max(fit, fitC))
+		best, fit = better(best, fit, c, fitC, now)
 	}
-	return best, fit
+	return best, fit, rival
 }
 
 // draw fills into with the indexes of different endpoints. With weights, an
