@@ -63,8 +63,8 @@ func table(out io.Writer, e experiment, rows map[string][]measures) {
 	for _, c := range columns {
 		fmt.Fprintf(out, " %s |", c)
 	}
-	fmt.Fprint(out, "\n|---|")
-	for range columns {
+	fmt.Fprint(out, " p99 of ours | p99.9 of ours |\n|---|")
+	for range len(columns) + 2 {
 		fmt.Fprint(out, "--:|")
 	}
 	fmt.Fprintln(out)
@@ -80,7 +80,7 @@ func table(out io.Writer, e experiment, rows map[string][]measures) {
 		for _, c := range columns {
 			fmt.Fprintf(out, " %s |", spread(rows[policy], c))
 		}
-		fmt.Fprintln(out)
+		fmt.Fprintf(out, " %s | %s |\n", ratio(rows, policy, "p99"), ratio(rows, policy, "p99.9"))
 	}
 }
 
@@ -110,6 +110,15 @@ func spread(all []measures, figure string) string {
 		return low
 	}
 	return fmt.Sprintf("%s (%s to %s)", number(median(all, figure)), low, high)
+}
+
+// ratio writes a policy's figure as a multiple of ours.
+func ratio(rows map[string][]measures, policy, figure string) string {
+	mine := rows[ours().Name]
+	if len(mine) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2fx", median(rows[policy], figure)/median(mine, figure))
 }
 
 func median(all []measures, figure string) float64 {

@@ -58,7 +58,7 @@ func dialStack(f *demo.Fleet, seen *events) (*grpc.ClientConn, error) {
 			Backoff:   retry.Backoff{Base: 5 * time.Millisecond},
 			Retryable: interceptors.RetryCodes(codes.Unavailable, codes.ResourceExhausted),
 		}),
-		interceptors.Named("attempt", interceptors.Timeout(200*time.Millisecond)), // each attempt
+		interceptors.Named("attempt", interceptors.Timeout(200*time.Millisecond)), // each attempt; the streams here are short
 		interceptors.ConcurrencyLimit(200, limit.Queue{Max: 100}),
 	)
 	return f.Dial(append(stack.DialOptions(), balance.WithP2C(balance.Config{}))...)
