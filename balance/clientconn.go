@@ -96,9 +96,10 @@ type ClientConn struct {
 // options are those of every connection; interceptors among them run outside the
 // endpoint's stack and inside the choice. One that returns a stream of its own
 // without opening gRPC's is not seen to end, and keeps its place at the endpoint:
-// make it a layer instead (interceptors.FromStreamClient). NewClientConn returns the
-// error of grpc.NewClient if it does not like the options. It panics if source is nil, or with the
-// error of c.Validate.
+// make it a layer instead (interceptors.FromStreamClient).
+//
+// NewClientConn returns the error of grpc.NewClient if it does not like the options.
+// It panics if source is nil, or with the error of c.Validate.
 func NewClientConn[K comparable](source discover.Source[K, string], c ClientConfig, options ...grpc.DialOption) (*ClientConn, error) {
 	if source == nil {
 		panic("balance: NewClientConn: source is nil")
