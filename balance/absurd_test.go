@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -43,7 +44,7 @@ func TestAbsurdPushback(t *testing.T) {
 	} {
 		ends = append(ends, asks(t, nil, &errdetails.RetryInfo{RetryDelay: d}))
 	}
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		for _, end := range ends {
 			f := newFleet(t, balance.Config{}, fakeconn.Endpoints(2))
 			f.serve(20, sick(end))

@@ -2,6 +2,7 @@ package balance_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turret-go/turret/balance"
@@ -13,7 +14,7 @@ import (
 // many a service has, every third call would go to the slowest otherwise.
 func TestBannedIsNoRival(t *testing.T) {
 	for _, c := range []balance.Config{{}, {Choices: 3}} {
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			f := newFleet(t, c, fakeconn.Endpoints(3))
 			const slow = "e00001"
 			counts := map[string]int{}
