@@ -45,9 +45,13 @@ func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, err
 
 // contest draws until two endpoints that are fit have been compared: the best of
 // one is no choice, and of three endpoints of which one is banned every third
-// call would go to the slower one of the others.
+// call would go to the slower one of the others. Where all were drawn at once
+// there is nobody else to draw.
 func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) {
 	best, fit, rival := s.best(now, record)
+	if len(s.choices) <= s.config.Choices {
+		return best, fit
+	}
 	for k := 1; k < draws && fit != onTrial && rival > inUse; k++ {
 		c, fitC, rivalC := s.best(now, record)
 		if c == best {

@@ -26,8 +26,8 @@ func TestParseTarget(t *testing.T) {
 		{"[::1]", "::1", 0},
 		{"xds:///service", "service", 0},
 		{"unix:relative.sock", "relative.sock", 0},
-		{"unix:/tmp/s.sock", "/tmp/s.sock", 0},
-		{"unix:///tmp/s.sock", "/tmp/s.sock", 0},
+		{"unix:/run/s.sock", "/run/s.sock", 0},
+		{"unix:///run/s.sock", "/run/s.sock", 0},
 		{"unix-abstract:name:1", "name:1", 0},
 		{"mine:///service:81", "service", 81},
 	} {
