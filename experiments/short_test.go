@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"hash/fnv"
-	"math"
 	"testing"
 	"time"
 
@@ -96,7 +95,9 @@ func TestInsideOutlierDetection(t *testing.T) {
 }
 
 // TestPeersWork sees that each peer balances at all: a comparison with one that
-// is not set up right is worth nothing.
+// is not set up right is worth nothing. Left alone by it, both clients would send
+// all they have to the same backend. How evenly a peer balances is its own
+// affair, and chance's: those of go-zero and kratos take no seed.
 func TestPeersWork(t *testing.T) {
 	for _, p := range others.All() {
 		t.Run(p.Name, func(t *testing.T) {
@@ -106,8 +107,8 @@ func TestPeersWork(t *testing.T) {
 				t.Errorf("%d calls failed", failed)
 			}
 			for i := range 10 {
-				if share := r.Share(i, 10, 0, 2*time.Second); math.Abs(share-1) > 0.9 {
-					t.Errorf("backend %d has %.2f of its fair share", i, share)
+				if share := r.Share(i, 10, 0, 2*time.Second); share > 5 {
+					t.Errorf("backend %d has half of all calls and more: %.2f of its fair share", i, share)
 				}
 			}
 		})
