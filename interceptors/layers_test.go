@@ -56,12 +56,13 @@ func TestLayersKeepTheContract(t *testing.T) {
 			}
 			t.Run(fmt.Sprint(name, " ", side), func(t *testing.T) {
 				t.Parallel()
-				tt.traits.Request = func(n int) *interceptors.RPC {
+				traits := tt.traits // the other side's runs at the same time
+				traits.Request = func(n int) *interceptors.RPC {
 					return &interceptors.RPC{Method: fmt.Sprint("/s/", n), Kind: interceptors.KindUnary, Side: side, Request: n}
 				}
-				tt.traits.Response = func(n int) any { return n }
-				tt.traits.Sent = func(n int, rpc *interceptors.RPC) bool { return rpc.Request == n && rpc.Side == side }
-				turrettest.TestLayer(t, func(*testing.T) interceptors.Layer { return tt.make() }, tt.traits)
+				traits.Response = func(n int) any { return n }
+				traits.Sent = func(n int, rpc *interceptors.RPC) bool { return rpc.Request == n && rpc.Side == side }
+				turrettest.TestLayer(t, func(*testing.T) interceptors.Layer { return tt.make() }, traits)
 			})
 		}
 	}
