@@ -50,6 +50,10 @@ func (o Outcome) String() string {
 	}
 }
 
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown outcome is Outcome(9).
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
 // Classify is the classification of calls whose errors have no further
 // meaning: nil is [Success], an error after ctx was cancelled is [Ignored],
 // everything else is [Failure], an expired deadline too. ctx is the context

@@ -40,6 +40,10 @@ func (k Kind) String() string {
 	}
 }
 
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown kind is Kind(9).
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // The reasons of the refusals that Turret's own mechanisms make. Others may use
 // reasons of their own, in the same form.
 const (

@@ -47,6 +47,10 @@ func (k EventKind) String() string {
 	}
 }
 
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown kind is EventKind(9).
+func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // An Event is something that happened to an RPC inside an [Observe] layer.
 type Event struct {
 	Kind EventKind

@@ -39,6 +39,10 @@ func (k Kind) String() string {
 	}
 }
 
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown kind is Kind(9).
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 func kindOf(clientStreams, serverStreams bool) Kind {
 	switch {
 	case clientStreams && serverStreams:
@@ -72,6 +76,10 @@ func (s Side) String() string {
 		return fmt.Sprintf("Side(%d)", uint8(s))
 	}
 }
+
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown side is Side(9).
+func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // An RPC is what a layer sees of a remote procedure call of any kind, on either
 // side. One Call of a [Service] is one RPC, from its opening to its end.
