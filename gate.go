@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // A Gate decides whether a call may start, and hears how it went. It knows
@@ -55,10 +56,20 @@ type Ticket struct {
 // it. Leave runs on every way out of the call: a panic or runtime.Goexit below,
 // or in classify, is a [Failure] and goes on.
 //
-// Gated panics if g is nil.
+// Gated panics if g is nil, and if a nil pointer, function or channel is in it,
+// such as a *limit.Concurrency that was never made: it would fail at the first
+// call. A nil slice or map is an empty one, and may well be a gate. Where there
+// is to be no gate, leave the layer out: [Stack] skips a nil one.
 func Gated[Req, Res any](g Gate, classify func(ctx context.Context, req Req, res Res, err error) Outcome) Layer[Req, Res] {
 	if g == nil {
-		panic("turret: Gated: gate is nil")
+		panic("turret: Gated: gate is nil, must not be")
+	}
+	switch v := reflect.ValueOf(g); v.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Chan:
+		if v.IsNil() {
+			panic(fmt.Sprintf("turret: Gated: gate is a nil %T, must not be nil", g))
+		}
+	default:
 	}
 	if classify == nil {
 		classify = func(ctx context.Context, _ Req, _ Res, err error) Outcome { return Classify(ctx, err) }

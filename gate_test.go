@@ -173,8 +173,43 @@ func TestGatedKeepsTheTicket(t *testing.T) {
 }
 
 func TestGatedNeedsAGate(t *testing.T) {
-	wantPanic(t, "turret: Gated: gate is nil", func() { turret.Gated[string, string](nil, nil) })
+	wantPanic(t, "turret: Gated: gate is nil, must not be", func() { turret.Gated[string, string](nil, nil) })
+	for want, nothing := range map[string]turret.Gate{
+		"*turrettest.Recorder": (*turrettest.Recorder)(nil), "turret_test.doorman": doorman(nil),
+	} {
+		wantPanic(t, "turret: Gated: gate is a nil "+want+", must not be nil", func() { turret.Gated[string, string](nothing, nil) })
+	}
+	// No gates at all are a gate.
+	if _, err := turret.Gated[string, string](inTurn(nil), nil)(echo).Call(t.Context(), ""); err != nil {
+		t.Errorf("a nil slice: %v, want it to admit", err)
+	}
 }
+
+// Gates of kinds that may be nil: one that asks another, and many in turn.
+type (
+	doorman func() turret.Gate
+	inTurn  []turret.Gate
+)
+
+func (d doorman) Ready(ctx context.Context) error                     { return d().Ready(ctx) }
+func (d doorman) Enter(ctx context.Context) (turret.Ticket, error)    { return d().Enter(ctx) }
+func (d doorman) TryEnter(ctx context.Context) (turret.Ticket, error) { return d().TryEnter(ctx) }
+func (d doorman) Leave(t turret.Ticket, o turret.Outcome)             { d().Leave(t, o) }
+
+func (g inTurn) Ready(ctx context.Context) error {
+	for _, gate := range g {
+		if err := gate.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g inTurn) Enter(ctx context.Context) (turret.Ticket, error) {
+	return turret.Ticket{}, g.Ready(ctx)
+}
+func (g inTurn) TryEnter(ctx context.Context) (turret.Ticket, error) { return g.Enter(ctx) }
+func (inTurn) Leave(turret.Ticket, turret.Outcome)                   {}
 
 func TestGatedPrintsItsGate(t *testing.T) {
 	if got, want := fmt.Sprint(turret.Gated[string, string](turrettest.NewRecorder(), nil)(echo)),

@@ -8,13 +8,9 @@ import (
 
 // Admit returns a [Layer] that lets RPCs pass through g, and tells g by
 // [Classify] how each went. A stream is inside until it is over. One Gate may
-// serve several layers and stacks, on both sides. It panics if g is nil.
-func Admit(g turret.Gate) Layer {
-	if g == nil {
-		panic("interceptors: Admit: gate is nil, must not be")
-	}
-	return turret.Gated(g, Classify)
-}
+// serve several layers and stacks, on both sides. It is turret.Gated(g,
+// Classify), and panics as that does: if g is nil, or a nil pointer.
+func Admit(g turret.Gate) Layer { return turret.Gated(g, Classify) }
 
 // ConcurrencyLimit returns a [Layer] that has at most maximum RPCs inside at a
 // time. What comes beyond waits in the line that q describes; the zero Queue
