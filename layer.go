@@ -24,6 +24,11 @@ type Layer[Req, Res any] func(inner Service[Req, Res]) Service[Req, Res]
 // Stack returns the layers as one [Layer]. The first one listed is outermost:
 // Stack(a, b)(s) is a(b(s)). A nil layer is skipped, and an empty stack returns
 // the service unchanged. The slice is not kept.
+//
+// Nothing is put around a(b(s)), so what is returned has the methods of what a
+// makes (the Close of a buffer), and prints as that alone. A list of layers that
+// is used in several places, and is to be printed there, is better kept as a
+// slice.
 func Stack[Req, Res any](layers ...Layer[Req, Res]) Layer[Req, Res] {
 	layers = slices.Clone(layers)
 	return func(s Service[Req, Res]) Service[Req, Res] {

@@ -3,6 +3,7 @@ package turret_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/turret-go/turret"
@@ -60,6 +61,16 @@ func TestEmptyStackReturnsTheService(t *testing.T) {
 	inner := turrettest.NewMock[string, string](t)
 	if got := turret.Stack[string, string]()(inner); got != Service(inner) {
 		t.Errorf("got %v, want the service itself", got)
+	}
+}
+
+// What the outermost layer has made is the service of the stack, with all of its
+// methods.
+func TestStackPutsNothingAround(t *testing.T) {
+	outermost := turret.Optional[string, string](nil)
+	service := turret.Stack(func(Service) Service { return outermost }, tag("b"))(echo)
+	if service != outermost || fmt.Sprint(service) != "none" {
+		t.Errorf("got %v, want what the outermost layer has made", service)
 	}
 }
 

@@ -98,6 +98,10 @@ func (s *Stack) Ready(ctx context.Context) error { return s.service.Ready(ctx) }
 
 // String returns one line for each layer, outermost first: its name and what
 // its gates count. A layer that has no String method is shown by its type.
+//
+// What [turret.Stack] has made one layer of is shown by the first of its layers,
+// for that is all of it that can be seen here. To see all of them, give [New]
+// the layers themselves: New(append(common, own...)...).
 func (s *Stack) String() string {
 	if s.empty {
 		return "(no layers)"
