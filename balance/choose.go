@@ -18,9 +18,12 @@ type snapshot struct {
 type choice struct {
 	*endpoint
 
-	index  int     // in the snapshot
-	weight float64 // 1 on average
+	tracker tracker // the endpoint's: to read both need not be one after the other
+	index   int     // in the snapshot
 }
+
+// choice returns e as the choice with this index.
+func (e *endpoint) choice(index int) choice { return choice{e, e.tracker, index} }
 
 const (
 	// draws is how often some endpoints are drawn before a search begins. With
@@ -59,7 +62,7 @@ func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) 
 			continue
 		}
 		rival = min(max(fit, fitC), rivalC)
-		best, fit = better(best, fit, c, fitC, now)
+		best, fit = s.better(best, fit, c, fitC, now)
 	}
 	return best, fit
 }
@@ -71,7 +74,7 @@ func (s *snapshot) best(now int64, record *tried.Record) (best *choice, fit, riv
 		i, j := pair(s.config.random(), len(s.choices))
 		a, b := &s.choices[i], &s.choices[j]
 		fitA, fitB := a.standing(now, record), b.standing(now, record)
-		best, fit = better(a, fitA, b, fitB, now)
+		best, fit = s.better(a, fitA, b, fitB, now)
 		return best, fit, max(fitA, fitB)
 	}
 	var indexes [maxChoices]int
@@ -83,7 +86,7 @@ func (s *snapshot) best(now int64, record *tried.Record) (best *choice, fit, riv
 		c := &s.choices[i]
 		fitC := c.standing(now, record)
 		rival = min(rival, max(fit, fitC))
-		best, fit = better(best, fit, c, fitC, now)
+		best, fit = s.better(best, fit, c, fitC, now)
 	}
 	return best, fit, rival
 }
@@ -109,29 +112,29 @@ func (s *snapshot) draw(into []int) {
 // better returns the better of two endpoints: the fitter one, else the one with
 // less load. The order in which a and b were drawn is random, so that ties
 // favour nobody.
-func better(a *choice, fitA standing, b *choice, fitB standing, now int64) (*choice, standing) {
+func (s *snapshot) better(a *choice, fitA standing, b *choice, fitB standing, now int64) (*choice, standing) {
 	switch {
 	case fitA < fitB:
 		return a, fitA
 	case fitB < fitA:
 		return b, fitB
-	case fitA == onTrial || a.weighted(now) <= b.weighted(now):
+	case fitA == onTrial || s.load(a, now) <= s.load(b, now):
 		return a, fitA
 	default:
 		return b, fitB
 	}
 }
 
-// weighted is the load of an endpoint as its weight would have it. An idle
-// endpoint looks the same with any weight, for it is drawn by its weight; what
-// is in flight counts in relation to the weight.
-func (c *choice) weighted(now int64) float64 {
-	l := c.load(now)
-	if c.weight == 1 {
+// load is what endpoints are compared by. An idle endpoint looks the same with
+// any weight, for it is drawn by its weight; what is in flight counts in relation
+// to the weight.
+func (s *snapshot) load(c *choice, now int64) float64 {
+	l := c.tracker.Load(now) / c.warmth(now)
+	if s.weights == nil {
 		return l
 	}
-	n := float64(c.tracker.InFlight())
-	return l * (1 + n/c.weight) / (1 + n)
+	n, share := float64(c.tracker.InFlight()), s.weights.shares[c.index]
+	return l * (1 + n/share) / (1 + n)
 }
 
 // search looks at endpoint after endpoint, from a random one on, and takes the
@@ -146,7 +149,7 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 	fit := best.standing(now, record)
 	for k := 1; k < min(n, searched) && fit > onTrial; k++ {
 		c := &s.choices[(first+k)%n]
-		best, fit = better(best, fit, c, c.standing(now, record), now)
+		best, fit = s.better(best, fit, c, c.standing(now, record), now)
 	}
 	if fit < banned {
 		if p, ok := best.enter(now, asking); ok {

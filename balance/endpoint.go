@@ -11,22 +11,24 @@ import (
 
 // An endpoint is what a balancer knows of one endpoint. It lives as long as the
 // endpoint is there: snapshots come and go, and connections too.
+//
+// Of thousands of endpoints none is in a cache when it is drawn. What a pick reads
+// of those that it compares comes first, within one line; the circuits, which
+// only the one that gets the call is asked for, are part of the endpoint, not
+// behind pointers.
 type endpoint struct {
-	id     uint64 // in the records of package tried
-	pool   *pool
-	config *settings
-
-	tracker  tracker
-	failures *breaker.Circuit
-	slowness *breaker.Circuit
-
+	id       uint64       // in the records of package tried
 	limit    int64        // 0: none
 	inflight atomic.Int64 // counted only if there is a limit
 	warm     atomic.Int64 // when its slow start ends
+	tracker  tracker
+	out      atomic.Bool // a circuit is not closed; counted in pool.out unless gone
+	gone     bool        // no longer there; guarded by pool.mu, which those who write out hold
 
-	// Guarded by pool.mu.
-	gone bool // no longer there
-	out  bool // counted in pool.out
+	failures breaker.Circuit
+	config   *settings
+	pool     *pool
+	slowness breaker.Circuit
 }
 
 // A tracker is one of package load that can be asked what is in flight.
@@ -37,13 +39,14 @@ type tracker interface {
 
 // newEndpoint returns an endpoint of p without a past.
 func newEndpoint(p *pool, c *settings) *endpoint {
-	return &endpoint{
+	e := &endpoint{
 		id: tried.NewID(), pool: p, config: c,
-		tracker:  c.newTracker(p.fleet),
-		failures: breaker.NewCircuit(c.Failures.circuit(), c.random),
-		slowness: breaker.NewCircuit(c.Outliers.circuit(), c.random),
-		limit:    int64(c.Limit),
+		tracker: c.newTracker(p.fleet),
+		limit:   int64(c.Limit),
 	}
+	e.failures.Init(c.Failures.circuit(), c.random)
+	e.slowness.Init(c.Outliers.circuit(), c.random)
+	return e
 }
 
 // A standing says how fit an endpoint is for a call; the greater the worse.
@@ -63,7 +66,7 @@ func (e *endpoint) standing(now int64, record *tried.Record) standing {
 	if e.limit > 0 && e.inflight.Load() >= e.limit {
 		return full
 	}
-	if !e.failures.IsClosed() || !e.slowness.IsClosed() {
+	if e.out.Load() {
 		if record.Len() > 0 || e.failures.Refuses(now) || e.slowness.Refuses(now) {
 			return banned
 		}
@@ -75,13 +78,13 @@ func (e *endpoint) standing(now int64, record *tried.Record) standing {
 	return inUse
 }
 
-// load is what endpoints are compared by.
-func (e *endpoint) load(now int64) float64 {
-	l := e.tracker.Load(now)
-	if left := e.warm.Load() - now; left > 0 {
-		l /= max(coldest, 1-float64(left)/float64(e.config.SlowStart))
+// warmth is what a load is divided by: less than 1 in slow start.
+func (e *endpoint) warmth(now int64) float64 {
+	left := e.warm.Load() - now
+	if left <= 0 {
+		return 1
 	}
-	return l
+	return max(coldest, 1-float64(left)/float64(e.config.SlowStart))
 }
 
 // coldest bounds what slow start makes of a load.

@@ -151,7 +151,7 @@ func (w *world) mustCall(n int) {
 }
 
 func TestGRPC(t *testing.T) {
-	inWorld(t, 4, balance.ServiceConfig(balance.Config{}), func(w *world) {
+	inWorld(t, 4, balance.ServiceConfig(balance.Config{Seed: 1}), func(w *world) {
 		w.mustCall(400)
 		for i, b := range w.backends {
 			if n := b.count(); n < 60 || n > 140 {
@@ -237,7 +237,7 @@ func TestRandomSubsetting(t *testing.T) {
 
 // An endpoint that says it is not serving gets no calls.
 func TestHealthChecks(t *testing.T) {
-	sc := `{"healthCheckConfig":{"serviceName":"x"},"loadBalancingConfig":[` + balance.PolicyConfig(balance.Config{}) + `]}`
+	sc := `{"healthCheckConfig":{"serviceName":"x"},"loadBalancingConfig":[` + balance.PolicyConfig(balance.Config{Seed: 1}) + `]}`
 	inWorld(t, 3, sc, func(w *world) {
 		for _, b := range w.backends[1:] {
 			b.health.SetServingStatus("x", healthpb.HealthCheckResponse_SERVING)

@@ -70,7 +70,7 @@ func (g *group[K, S]) line(now int64) *lineup[K, S] {
 			s.seen = true
 			s.warmUp(now)
 		}
-		choices[i] = choice{m.Service.endpoint, i, 1}
+		choices[i] = m.Service.choice(i)
 	}
 	l := &lineup[K, S]{snapshot{choices: choices, config: g.config}, members, listed, now}
 	g.newest.Store(l)

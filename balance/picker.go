@@ -59,6 +59,7 @@ func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []bal
 	defer p.mu.Unlock()
 	ordered := make([]choice, p.endpoints.Len())
 	pickers := make([]balancer.Picker, len(ordered))
+	weights := make([]float64, len(ordered))
 	for _, child := range states {
 		e, ok := p.endpoints.Get(child.Endpoint)
 		if !ok {
@@ -69,37 +70,33 @@ func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []bal
 			e.warmUp(p.now())
 		}
 		if e.ready = ready; ready {
-			w := max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))
-			ordered[e.order], pickers[e.order] = choice{endpoint: e.endpoint, weight: w}, child.State.Picker
+			ordered[e.order] = e.choice(0)
+			pickers[e.order] = child.State.Picker
+			weights[e.order] = max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))
 		}
 	}
 	ready := ordered[:0]
 	for i, c := range ordered {
 		if c.endpoint != nil {
 			c.index = len(ready)
-			pickers[c.index] = pickers[i]
+			pickers[c.index], weights[c.index] = pickers[i], weights[i]
 			ready = append(ready, c)
 		}
 	}
 	p.ready = len(ready)
-	return snapshot{choices: ready, weights: weigh(ready), config: p.config}, pickers[:len(ready)]
+	s := snapshot{choices: ready, config: p.config}
+	if weights = weights[:len(ready)]; !alike(weights) {
+		s.weights = newAlias(weights)
+	}
+	return s, pickers[:len(ready)]
 }
 
-// weigh makes the weights of choices 1 on average, and returns a table to draw
-// by them if they differ.
-func weigh(choices []choice) *alias {
-	sum, equal := 0.0, true
-	for _, c := range choices {
-		sum += c.weight
-		equal = equal && c.weight == choices[0].weight
+// alike reports whether all weights are equal.
+func alike(weights []float64) bool {
+	for _, w := range weights {
+		if w != weights[0] {
+			return false
+		}
 	}
-	weights := make([]float64, len(choices))
-	for i := range choices {
-		choices[i].weight *= float64(len(choices)) / sum
-		weights[i] = choices[i].weight
-	}
-	if equal {
-		return nil
-	}
-	return newAlias(weights)
+	return true
 }

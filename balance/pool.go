@@ -38,7 +38,7 @@ func (p *pool) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdic
 	case breaker.Unchanged:
 		return
 	case breaker.Due:
-		if c == e.failures && p.ordinary(e) || !p.ban(now, e, c) {
+		if c == &e.failures && p.ordinary(e) || !p.ban(now, e, c) {
 			return
 		}
 	case breaker.Recovered:
@@ -47,7 +47,7 @@ func (p *pool) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdic
 	case breaker.Reopened:
 	}
 	cause := "failures"
-	if c == e.slowness {
+	if c == &e.slowness {
 		cause = "latency"
 	}
 	p.onBan(cause)
@@ -67,14 +67,13 @@ func (p *pool) ordinary(e *endpoint) bool {
 func (p *pool) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.gone || !e.out && float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
+	if e.gone || !e.out.Load() && float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
 		return false
 	}
 	if !c.Trip(now) {
 		return false
 	}
-	if !e.out {
-		e.out = true
+	if !e.out.Swap(true) {
 		p.out++
 	}
 	return true
@@ -102,19 +101,17 @@ func (p *pool) forget(e *endpoint) {
 }
 
 func (p *pool) forgetLocked(e *endpoint) {
-	e.gone = true
-	if e.out {
-		e.out = false
+	if !e.gone && e.out.Load() {
 		p.out--
 	}
+	e.gone = true
 }
 
 // mayUse counts e among those in use again once both of its circuits are closed.
 func (p *pool) mayUse(e *endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.out && e.failures.IsClosed() && e.slowness.IsClosed() {
-		e.out = false
+	if e.failures.IsClosed() && e.slowness.IsClosed() && e.out.Swap(false) && !e.gone {
 		p.out--
 	}
 }

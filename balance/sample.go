@@ -41,20 +41,22 @@ func distinct(random func() uint64, n int, into []int) {
 // An alias table draws an index with a chance in proportion to its weight, in
 // constant time (Vose, IEEE Transactions on Software Engineering 17(9), 1991).
 type alias struct {
-	keep  []float64 // the chance to keep what was drawn
-	other []int     // what to take else
+	shares []float64 // the weights, 1 on average
+	keep   []float64 // the chance to keep what was drawn
+	other  []int     // what to take else
 }
 
 func newAlias(weights []float64) *alias {
 	n := len(weights)
-	a := &alias{make([]float64, n), make([]int, n)}
+	a := &alias{make([]float64, n), make([]float64, n), make([]int, n)}
 	sum := 0.0
 	for _, w := range weights {
 		sum += w
 	}
 	var small, large []int
 	for i, w := range weights {
-		a.keep[i] = w * float64(n) / sum
+		a.shares[i] = w * float64(n) / sum
+		a.keep[i] = a.shares[i]
 		if a.keep[i] < 1 {
 			small = append(small, i)
 		} else {

@@ -48,7 +48,7 @@ func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time
 func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
 	e.pool.failing.observe(now, o)
 	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
-		e.pool.heed(now, e, e.failures, v)
+		e.pool.heed(now, e, &e.failures, v)
 	}
 }
 
@@ -65,6 +65,6 @@ func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Durati
 		verdict = turret.Failure
 	}
 	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
-		e.pool.heed(now, e, e.slowness, v)
+		e.pool.heed(now, e, &e.slowness, v)
 	}
 }

@@ -91,15 +91,22 @@ const (
 // share it. NewCircuit panics with the error of [Config.Validate] if c is not
 // valid.
 func NewCircuit(c Config, random func() uint64) *Circuit {
-	if err := c.Validate(); err != nil {
+	circuit := new(Circuit)
+	circuit.Init(c, random)
+	return circuit
+}
+
+// Init is NewCircuit for a Circuit that is part of something else. It is called
+// once, before all other methods.
+func (c *Circuit) Init(config Config, random func() uint64) {
+	if err := config.Validate(); err != nil {
 		panic(err)
 	}
-	c = c.withDefaults()
-	circuit := &Circuit{probe: noProbe, random: random}
-	circuit.config.Store(&c)
-	circuit.window.setWidth(int64(c.Window) / buckets)
-	circuit.shares.Store(c.Ratio > 0)
-	return circuit
+	config = config.withDefaults()
+	c.probe, c.random = noProbe, random
+	c.config.Store(&config)
+	c.window.setWidth(int64(config.Window) / buckets)
+	c.shares.Store(config.Ratio > 0)
 }
 
 // State returns the state at now. An open circuit whose period is over is

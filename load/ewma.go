@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/turret-go/turret"
 )
@@ -152,9 +153,8 @@ func (l *latency) unmeasured() float64 {
 //
 // Make one with [NewPeakEWMA].
 type PeakEWMA struct {
-	_ cacheLine
 	l latency
-	_ cacheLine
+	_ [cacheLines - unsafe.Sizeof(latency{})]byte
 }
 
 // NewPeakEWMA returns a PeakEWMA with nothing measured. It panics with the
@@ -192,9 +192,8 @@ func (p *PeakEWMA) InFlight() int64 { return p.l.flight.inFlight() }
 //
 // Make one with [NewEWMA].
 type EWMA struct {
-	_ cacheLine
 	l latency
-	_ cacheLine
+	_ [cacheLines - unsafe.Sizeof(latency{})]byte
 }
 
 // NewEWMA returns an EWMA with nothing measured. It panics with the error of

@@ -20,11 +20,11 @@ import (
 // Its methods may be called concurrently. Reading takes no lock; of two calls
 // that observe at the same moment one is left out.
 type Fleet struct {
-	_       cacheLine
+	_       [cacheLines]byte
 	typical atomic.Int64
 	limit   atomic.Int64
 	next    atomic.Int64 // no observation before this
-	_       cacheLine
+	_       [cacheLines]byte
 
 	mu        sync.Mutex // only ever tried
 	samples   float64

@@ -17,6 +17,11 @@ type flight struct {
 	alive atomic.Int64
 }
 
+// cacheLines is how large a tracker is: what is written at every call to one
+// endpoint shares no line with another one's. Two lines, because processors fetch
+// them in pairs; the allocator aligns what is as large as that to it.
+const cacheLines = 128
+
 const (
 	oneCall   = 1
 	oneStream = 1 << 32

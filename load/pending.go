@@ -2,6 +2,7 @@ package load
 
 import (
 	"time"
+	"unsafe"
 
 	"github.com/turret-go/turret"
 )
@@ -11,9 +12,8 @@ import (
 // endpoint that fails at once has nothing in flight and looks idle, so keep a
 // breaker beside it. Make one with [NewPending].
 type Pending struct {
-	_ cacheLine
 	f flight
-	_ cacheLine
+	_ [cacheLines - unsafe.Sizeof(flight{})]byte
 }
 
 // NewPending returns a Pending with nothing in flight.
@@ -38,7 +38,3 @@ func (p *Pending) Load(now int64) float64 {
 
 // InFlight returns the number of calls in flight.
 func (p *Pending) InFlight() int64 { return p.f.inFlight() }
-
-// cacheLine keeps what is written at every call to one endpoint off the lines
-// of another one. Two lines, because processors fetch them in pairs.
-type cacheLine [128]byte
