@@ -3,7 +3,7 @@ package main
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 )
 
@@ -53,12 +53,19 @@ func TestFailures(t *testing.T) {
 
 // Mutants are tried side by side, and told of in their order.
 func TestAtOnce(t *testing.T) {
-	var running, most atomic.Int32
+	var mu sync.Mutex
+	running, most := 0, 0
+	inside := func(more int) {
+		mu.Lock()
+		defer mu.Unlock()
+		running += more
+		most = max(most, running)
+	}
 	all, meet := []int{0, 1, 2, 3, 4}, make(chan struct{})
 	next := 0
 	for i := range atOnce(all, 2, func(i int) {
-		most.Store(max(most.Load(), running.Add(1)))
-		defer running.Add(-1)
+		inside(1)
+		defer inside(-1)
 		switch i {
 		case 0:
 			<-meet // until the second one runs
@@ -71,8 +78,8 @@ func TestAtOnce(t *testing.T) {
 		}
 		next++
 	}
-	if next != len(all) || most.Load() != 2 {
-		t.Errorf("%d of %d were told of, %d ran at a time, want all, and 2", next, len(all), most.Load())
+	if next != len(all) || most != 2 {
+		t.Errorf("%d of %d were told of, %d ran at a time, want all, and 2", next, len(all), most)
 	}
 }
 
