@@ -446,7 +446,9 @@ func TestNoGoroutineBeforeTheDelay(t *testing.T) {
 	}))
 	before := runtime.NumGoroutine()
 	_, _ = s.Call(t.Context(), "a")
-	if during != before {
+	// Fewer may be left: the goroutine of the test before this one has told of its
+	// end, and may still be on its way out.
+	if during > before {
 		t.Errorf("%d goroutines before the call, %d in it", before, during)
 	}
 }
