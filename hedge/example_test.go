@@ -3,6 +3,7 @@ package hedge_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -49,15 +50,16 @@ type message struct {
 // A function says which requests may be sent twice, and what is sent then. Here
 // only those that write nothing.
 func ExampleLayerOf() {
+	var gets atomic.Int64
 	slow := turret.ServiceFunc(func(ctx context.Context, m message) (string, error) {
-		answer := time.NewTimer(5 * time.Millisecond)
-		defer answer.Stop()
-		select {
-		case <-answer.C:
-			return m.name, nil
-		case <-ctx.Done():
+		switch {
+		case m.write:
+			<-time.NewTimer(5 * time.Millisecond).C
+		case gets.Add(1) == 1:
+			<-ctx.Done() // no answer to the first
 			return "", ctx.Err()
 		}
+		return m.name, nil
 	})
 	policy := hedge.NewPolicy(hedge.Config{Delay: time.Millisecond, Budget: retry.Unlimited})
 	s := hedge.LayerOf[message, string](policy, func(_ context.Context, m message, _ int) (message, bool) {
