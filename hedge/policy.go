@@ -53,11 +53,12 @@ func (p *Policy) begin() (delay time.Duration, hedged bool) {
 	if !p.config.Counted {
 		p.config.Budget.Deposit()
 	}
-	return p.delay()
+	return p.delay(p.quantile.Load())
 }
 
-func (p *Policy) delay() (delay time.Duration, hedged bool) {
-	if q := p.quantile.Load(); q > 0 && !p.fixed {
+// delay returns the delay when the quantile is q.
+func (p *Policy) delay(q int64) (delay time.Duration, hedged bool) {
+	if q > 0 && !p.fixed {
 		return max(time.Duration(q), p.config.MinDelay), true
 	}
 	return p.config.Delay, p.config.Delay > 0
@@ -178,7 +179,8 @@ func (p *Policy) Stats() Stats {
 	p.mu.Lock()
 	samples := p.window.n
 	p.mu.Unlock()
-	delay, _ := p.delay()
+	quantile := p.quantile.Load()
+	delay, _ := p.delay(quantile)
 	return Stats{
 		Calls:    p.calls.Load(),
 		Hedges:   p.hedges.Load(),
@@ -186,21 +188,34 @@ func (p *Policy) Stats() Stats {
 		Paused:   p.paused.Load(),
 		Spent:    p.spent.Load(),
 		Samples:  samples,
-		Quantile: time.Duration(p.quantile.Load()),
+		Quantile: time.Duration(quantile),
 		Delay:    delay,
 	}
 }
 
-// String returns the policy, its [Stats] and its budget in words.
+// String returns in words when p hedges now, its [Stats] and its budget.
 func (p *Policy) String() string {
 	s := p.Stats()
-	delay := "not yet known"
-	if s.Delay > 0 {
-		delay = s.Delay.String()
+	return fmt.Sprintf("hedge up to %d per call, %s: %d calls, %d hedges, %d won; not sent: %d while latency had risen, %d over budget; %v",
+		p.config.MaxHedges, p.when(s), s.Calls, s.Hedges, s.Wins, s.Paused, s.Spent, p.config.Budget)
+}
+
+// when says after which delay calls are hedged, and why that is so.
+func (p *Policy) when(s Stats) string {
+	if p.fixed {
+		return fmt.Sprintf("after %v", s.Delay)
 	}
-	if !p.fixed {
-		delay = fmt.Sprintf("p%.6g (%s)", p.config.Quantile*100, delay)
+	quantile := fmt.Sprintf("p%.6g", p.config.Quantile*100)
+	known := s.Quantile.Round(time.Microsecond)
+	unknown := fmt.Sprintf("until %s is known (%d of %d latencies)", quantile, s.Samples, p.config.MinSamples)
+	switch {
+	case s.Quantile == 0 && s.Delay == 0:
+		return "none " + unknown
+	case s.Quantile == 0:
+		return fmt.Sprintf("after %v %s", s.Delay, unknown)
+	case s.Delay > s.Quantile:
+		return fmt.Sprintf("after %v (the least; %s is %v)", s.Delay, quantile, known)
+	default:
+		return fmt.Sprintf("after %v (%s)", known, quantile)
 	}
-	return fmt.Sprintf("hedge up to %d after %s: calls %d, hedges %d, won %d, paused %d, over budget %d; %v",
-		p.config.MaxHedges, delay, s.Calls, s.Hedges, s.Wins, s.Paused, s.Spent, p.config.Budget)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -308,29 +309,49 @@ func TestStateIsShared(t *testing.T) {
 	})
 }
 
+// A policy says when it hedges now, and why not.
 func TestString(t *testing.T) {
+	const counts = ": 0 calls, 0 hedges, 0 won; not sent: 0 while latency had risen, 0 over budget; budget "
+	const budget = "0.05 of calls + 0/s over 10s: calls 0, retries 0, left 0, refused 0"
 	synctest.Test(t, func(t *testing.T) {
 		for _, tt := range []struct {
 			c    hedge.Config
 			want string
 		}{
-			{
-				hedge.Config{Budget: retry.Unlimited},
-				"hedge up to 1 after p95 (not yet known): calls 0, hedges 0, won 0, paused 0, over budget 0; budget unlimited",
-			},
+			{hedge.Config{Budget: retry.Unlimited}, "hedge up to 1 per call, none until p95 is known (0 of 100 latencies)" + counts + "unlimited"},
 			{
 				hedge.Config{Delay: 50 * ms, Quantile: 0.999, MaxHedges: 3, Budget: retry.Unlimited},
-				"hedge up to 3 after p99.9 (50ms): calls 0, hedges 0, won 0, paused 0, over budget 0; budget unlimited",
+				"hedge up to 3 per call, after 50ms until p99.9 is known (0 of 100 latencies)" + counts + "unlimited",
 			},
-			{
-				hedge.Config{Delay: 50 * ms},
-				"hedge up to 1 after 50ms: calls 0, hedges 0, won 0, paused 0, over budget 0; " +
-					"budget 0.05 of calls + 0/s over 10s: calls 0, retries 0, left 0, refused 0",
-			},
+			{hedge.Config{Delay: 50 * ms}, "hedge up to 1 per call, after 50ms" + counts + budget},
 		} {
 			if got := fmt.Sprint(hedge.NewPolicy(tt.c)); got != tt.want {
 				t.Errorf("prints as %q, want %q", got, tt.want)
 			}
+		}
+	})
+}
+
+// Once the quantile is known, a policy shows it, and what has been done with it.
+func TestStringOfWhatIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, inner, p := server(hedge.Config{MinSamples: 2, Budget: retry.Unlimited})
+		inner.takes = 10 * ms
+		for range 2 {
+			_, _ = s.Call(t.Context(), "call")
+		}
+		inner.takes, inner.hedge = 50*ms, ms
+		_, _ = s.Call(t.Context(), "call")
+		const want = "hedge up to 1 per call, after 11.264ms (p95): 3 calls, 1 hedges, 1 won; " +
+			"not sent: 0 while latency had risen, 0 over budget; budget unlimited"
+		if got := p.String(); got != want {
+			t.Errorf("prints as %q, want %q", got, want)
+		}
+		s, inner, p = server(hedge.Config{MinSamples: 1, MinDelay: time.Second, Budget: retry.Unlimited})
+		inner.takes = 10 * ms
+		_, _ = s.Call(t.Context(), "call")
+		if got, want := p.String(), "hedge up to 1 per call, after 1s (the least; p95 is 10.24ms): 1 calls, "; !strings.HasPrefix(got, want) {
+			t.Errorf("prints as %q, want it to begin with %q", got, want)
 		}
 	})
 }
