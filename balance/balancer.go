@@ -124,7 +124,7 @@ func maySendAgain(ctx context.Context, err error) bool {
 // Stats returns what the Balancer knows of its endpoints at this moment.
 func (b *Balancer[K, Req, Res]) Stats() Stats { return b.group.stats() }
 
-// String says how many endpoints there are.
+// String returns the [Stats] in words.
 func (b *Balancer[K, Req, Res]) String() string { return b.group.String() }
 
 // Close ends the reading of the source and drops all endpoints, as if they had
@@ -142,13 +142,16 @@ type Stats struct {
 	Panics  uint64 // calls that were sent to a banned endpoint, as no other was found
 }
 
+// String returns s in words.
+func (s Stats) String() string {
+	return fmt.Sprintf("%d endpoints, %d ready, %d banned; %d bans, %d calls sent to banned ones",
+		s.Ready+s.Pending, s.Ready, s.Banned, s.Bans, s.Panics)
+}
+
 func (g *group[K, S]) stats() Stats {
 	ready, pending := g.cache.Len()
 	return Stats{ready, pending, g.outOfUse(), g.bans.Load(), g.panics.Load()}
 }
 
-// String says how many endpoints there are.
-func (g *group[K, S]) String() string {
-	ready, pending := g.cache.Len()
-	return fmt.Sprintf("balance over %d endpoints, %d ready", ready+pending, ready)
-}
+// String returns the group's [Stats] in words.
+func (g *group[K, S]) String() string { return fmt.Sprintf("balance over %v", g.stats()) }

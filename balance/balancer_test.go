@@ -947,6 +947,13 @@ func TestBalancerClose(t *testing.T) {
 	})
 }
 
+func TestStatsInWords(t *testing.T) {
+	got := fmt.Sprint(balance.Stats{Ready: 2, Pending: 1, Banned: 1, Bans: 4, Panics: 7})
+	if want := "3 endpoints, 2 ready, 1 banned; 4 bans, 7 calls sent to banned ones"; got != want {
+		t.Errorf("prints as %q, want %q", got, want)
+	}
+}
+
 // A service under two keys is two endpoints.
 func TestBalancerDuplicates(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -954,7 +961,7 @@ func TestBalancerDuplicates(t *testing.T) {
 		b := balance.New(discover.List[service](m, m, m), balance.Config{}, nil)
 		defer b.Close()
 		synctest.Wait()
-		if s := b.Stats(); s.Ready != 3 || b.String() != "balance over 3 endpoints, 3 ready" {
+		if s := b.Stats(); s.Ready != 3 || b.String() != "balance over "+s.String() {
 			t.Errorf("%+v, %v, want three endpoints", s, b)
 		}
 	})

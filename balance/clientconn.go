@@ -327,7 +327,7 @@ func (c *ClientConn) Ready(ctx context.Context) error {
 // Stats returns what the ClientConn knows of its endpoints at this moment.
 func (c *ClientConn) Stats() Stats { return c.group.stats() }
 
-// String says how many endpoints there are.
+// String returns the [Stats] in words.
 func (c *ClientConn) String() string { return c.group.String() }
 
 // Close closes all connections, which ends the RPCs in flight, and waits until the
