@@ -60,7 +60,7 @@ func TestManyMethods(t *testing.T) {
 		for i := range 600 {
 			call(fmt.Sprintf("%d%s", i, strings.Repeat("x", i%2*16_000)))
 		}
-		if grown := int64(heapInUse()) - int64(before); grown > 1<<20 {
+		if grown := int64(heapInUse()) - int64(before); grown > 2<<20 {
 			t.Errorf("600 methods with names of 5 MB in all leave %d KB behind", grown>>10)
 		}
 		runtime.KeepAlive(client)
@@ -70,6 +70,7 @@ func TestManyMethods(t *testing.T) {
 func heapInUse() uint64 {
 	synctest.Wait()
 	var m runtime.MemStats
+	runtime.GC() // what pools held moves to where the second one finds it
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
