@@ -2,7 +2,10 @@ package balance
 
 import (
 	"context"
+	"fmt"
 	"sync"
+
+	"github.com/turret-go/turret"
 )
 
 // A hope says whether there is reason to wait for an endpoint to be connected:
@@ -14,10 +17,14 @@ type hope struct {
 	reason int             // endpoints that are not known to be out of reach
 	lost   context.Context // ends when reason is 0
 	lose   context.CancelFunc
+
+	failures map[*connection]error // why the last attempt to connect has failed, where that is known
+	latest   *connection           // that has failed; nil if none has
+	refusal  error                 // what calls get when hope is lost; nil if it is to be made
 }
 
 func newHope() *hope {
-	h := new(hope)
+	h := &hope{failures: map[*connection]error{}}
 	h.lost, h.lose = context.WithCancel(context.Background())
 	return h
 }
@@ -35,6 +42,61 @@ func (h *hope) add(n int) {
 	}
 }
 
+// report notes why c could not be connected; nil if it is, or has left.
+func (h *hope) report(c *connection, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refusal = nil
+	if err != nil {
+		h.failures[c], h.latest = err, c
+		return
+	}
+	delete(h.failures, c)
+	if h.latest != c {
+		return
+	}
+	h.latest = nil
+	for other := range h.failures {
+		h.latest = other // or any other one: nobody has kept their order
+		break
+	}
+}
+
+// why says in words why the endpoint that failed last could not be connected, or
+// nothing if that is not known. It may match anything, and so is only a text.
+func (h *hope) why() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told()
+}
+
+// told is why, for callers that hold the mutex.
+func (h *hope) told() string {
+	if h.latest == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s cannot be: %v", h.latest.address, h.failures[h.latest])
+}
+
+// unreachable returns the error of a call when hope is lost: many get the same.
+func (h *hope) unreachable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refusal == nil {
+		err := ErrUnreachable
+		if why := h.told(); why != "" {
+			err = fmt.Errorf("%w: %s", ErrUnreachable, why)
+		}
+		h.refusal = refuse(turret.KindUnavailable, turret.ReasonNoEndpoint, err)
+	}
+	return h.refusal
+}
+
+// A lostHope is the cause of the end of a call's context.
+type lostHope struct{ *hope }
+
+func (lostHope) Error() string { return ErrUnreachable.Error() }
+
 // onLost calls giveUp when h is lost, or at once if it is, until stop is called.
 func (h *hope) onLost(giveUp context.CancelCauseFunc) (stop func() bool) {
 	if h == nil {
@@ -43,5 +105,5 @@ func (h *hope) onLost(giveUp context.CancelCauseFunc) (stop func() bool) {
 	h.mu.Lock()
 	lost := h.lost
 	h.mu.Unlock()
-	return context.AfterFunc(lost, func() { giveUp(errUnreachable) })
+	return context.AfterFunc(lost, func() { giveUp(lostHope{h}) })
 }

@@ -1,13 +1,13 @@
 package balance
 
 import (
-	"maps"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/turret-go/turret/internal/memo"
 )
 
 // kinds knows which methods are streams, from the descriptors of the generated
@@ -18,14 +18,17 @@ type kinds struct {
 	// name is nearly always the same constant, so that comparing it is cheaper
 	// than looking it up in a map.
 	recent [64]atomic.Pointer[kind]
-	known  atomic.Pointer[map[string]*kind]
-	mu     sync.Mutex // of those who add
+	known  memo.Map[string, *kind]
 }
 
 type kind struct {
 	method string
 	stream bool
 }
+
+func newKinds() *kinds { return &kinds{known: memo.Map[string, *kind]{Max: maxKinds}} }
+
+func newKind(method string) *kind { return &kind{method, lookUp(method)} }
 
 // maxKinds bounds the memory: a client that makes up method names gets the
 // slower lookup.
@@ -47,30 +50,12 @@ func (k *kinds) isStream(method string) bool {
 	if recent := slot.Load(); recent != nil && recent.method == method {
 		return recent.stream
 	}
-	found := k.find(method)
+	found, ok := k.known.Load(method)
+	if !ok {
+		found = k.known.Get(strings.Clone(method), newKind) // it may be a part of something large
+	}
 	slot.Store(found)
 	return found.stream
-}
-
-func (k *kinds) find(method string) *kind {
-	if known := k.known.Load(); known != nil {
-		if found, ok := (*known)[method]; ok {
-			return found
-		}
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	found := &kind{strings.Clone(method), lookUp(method)}
-	next := map[string]*kind{}
-	if known := k.known.Load(); known != nil {
-		if len(*known) >= maxKinds {
-			return found
-		}
-		maps.Copy(next, *known)
-	}
-	next[found.method] = found
-	k.known.Store(&next)
-	return found
 }
 
 func lookUp(method string) bool {

@@ -12,13 +12,8 @@ import (
 // not exist count as unary. A proxy's peers choose the methods: neither many
 // names nor long ones fill the memory.
 func TestKinds(t *testing.T) {
-	var k kinds
-	filled := map[string]*kind{} // as by maxKinds-100 names, each of which copies those before it
-	for i := range maxKinds - 100 {
-		filled[fmt.Sprintf("/made.Up/Before%d", i)] = new(kind)
-	}
-	k.known.Store(&filled)
-	for i := range 200 {
+	k := newKinds()
+	for i := range maxKinds + 100 {
 		if k.isStream(fmt.Sprintf("/made.Up/Method%d", i)) {
 			t.Fatal("a method that does not exist is a stream")
 		}
@@ -36,15 +31,15 @@ func TestKinds(t *testing.T) {
 			}
 		}
 	}
-	if n := len(*k.known.Load()); n != maxKinds {
+	if n := k.known.Len(); n != maxKinds {
 		t.Errorf("%d names are kept, want %d", n, maxKinds)
 	}
-	var long kinds
+	long := newKinds()
 	for i := range 200 {
 		long.isStream(fmt.Sprintf("/made.Up/%d%s", i, strings.Repeat("x", maxName)))
 	}
-	if long.known.Load() != nil {
-		t.Errorf("%d long names are kept", len(*long.known.Load()))
+	if n := long.known.Len(); n > 0 {
+		t.Errorf("%d long names are kept", n)
 	}
 	for i := range long.recent {
 		if kept := long.recent[i].Load(); kept != nil {

@@ -23,7 +23,7 @@ type policy struct {
 	child  balancer.Balancer
 	target string
 
-	kinds kinds
+	kinds *kinds
 
 	pool
 
@@ -45,6 +45,7 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{
 		ClientConn: cc,
 		target:     opts.Target.String(),
+		kinds:      newKinds(),
 		endpoints:  resolver.NewEndpointMap[*named](),
 	}
 	p.init(p.banned, p.panicked)

@@ -2,31 +2,49 @@
 package memo
 
 import (
+	"cmp"
 	"maps"
 	"sync"
 	"sync/atomic"
 )
 
-// Max is how many values a [Map] holds. Keys may come from a peer: those that
-// come when a Map is full do not fill the memory.
-const Max = 128
+// DefaultMax is how many values a [Map] holds that says nothing else.
+const DefaultMax = 128
 
 // A Map holds values by their key. It is for few keys that are asked for often:
 // asking takes no lock and allocates nothing, a new key copies the map. The
 // zero Map is empty. It may be used concurrently, and must not be copied.
 type Map[K comparable, V any] struct {
+	// Max is how many values the Map holds, DefaultMax if it is 0. Keys may come
+	// from a peer: those that come when the Map is full do not fill the memory.
+	Max int
+
 	mu    sync.Mutex
 	known atomic.Pointer[map[K]V]
+}
+
+// Len returns how many values the Map holds.
+func (m *Map[K, V]) Len() int {
+	if known := m.known.Load(); known != nil {
+		return len(*known)
+	}
+	return 0
+}
+
+// Load returns the value of k, if there is one.
+func (m *Map[K, V]) Load(k K) (v V, ok bool) {
+	if known := m.known.Load(); known != nil {
+		v, ok = (*known)[k]
+	}
+	return v, ok
 }
 
 // Get returns the value of k; if there is none yet, the one that make returns
 // for it, which is kept unless the map is full. make may be called more than
 // once for the same key, and is called with no lock held.
 func (m *Map[K, V]) Get(k K, make func(K) V) V {
-	if known := m.known.Load(); known != nil {
-		if v, ok := (*known)[k]; ok {
-			return v
-		}
+	if v, ok := m.Load(k); ok {
+		return v
 	}
 	v := make(k)
 	m.add(k, v)
@@ -38,7 +56,7 @@ func (m *Map[K, V]) add(k K, v V) {
 	defer m.mu.Unlock()
 	next := map[K]V{}
 	if known := m.known.Load(); known != nil {
-		if len(*known) >= Max {
+		if len(*known) >= cmp.Or(m.Max, DefaultMax) {
 			return
 		}
 		next = maps.Clone(*known)

@@ -30,20 +30,25 @@ func TestMapMakesOnce(t *testing.T) {
 }
 
 func TestMapIsBounded(t *testing.T) {
-	var m Map[int, string]
-	made := 0
-	for range 2 {
-		for k := range 2 * Max {
-			if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
-				t.Fatalf("Get(%d) = %q", k, got)
+	for _, bound := range []int{DefaultMax, 5} {
+		var m Map[int, string]
+		if bound != DefaultMax {
+			m.Max = bound
+		}
+		made := 0
+		for range 2 {
+			for k := range 2 * bound {
+				if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
+					t.Fatalf("Get(%d) = %q", k, got)
+				}
 			}
 		}
-	}
-	if n := len(*m.known.Load()); n != Max {
-		t.Errorf("holds %d values, want %d", n, Max)
-	}
-	if want := 2*Max + Max; made != want {
-		t.Errorf("made %d values, want %d: the first half once, the rest each time", made, want)
+		if n := m.Len(); n != bound {
+			t.Errorf("holds %d values, want %d", n, bound)
+		}
+		if want := 2*bound + bound; made != want {
+			t.Errorf("made %d values, want %d: the first half once, the rest each time", made, want)
+		}
 	}
 }
 
@@ -54,7 +59,7 @@ func TestMapConcurrently(t *testing.T) {
 		wg.Go(func() {
 			made := 0
 			for i := range 1000 {
-				k := i % (Max / 2)
+				k := i % (DefaultMax / 2)
 				if got := m.Get(k, spell(&made)); got != fmt.Sprint(k) {
 					t.Errorf("Get(%d) = %q", k, got)
 				}
