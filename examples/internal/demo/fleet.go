@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/turret-go/turret/internal/echo"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
@@ -38,6 +39,16 @@ type Fleet struct {
 	servers   []*grpc.Server
 	addresses []resolver.Address
 	behaviors map[string]*behavior
+	inMemory  map[string]*bufconn.Listener // by address
+}
+
+type inMemoryKey struct{}
+
+// InMemory returns a context whose fleets are connected in memory, not by TCP.
+// With it programs run in the virtual time of testing/synctest, in which nothing
+// is late because the machine is busy.
+func InMemory(ctx context.Context) context.Context {
+	return context.WithValue(ctx, inMemoryKey{}, true)
 }
 
 // behavior is how a server behaves at the moment.
@@ -59,9 +70,9 @@ func (f *Fleet) Change(name string, delay time.Duration, failShare float64) {
 
 // StartFleet starts the servers. They run until Stop.
 func StartFleet(ctx context.Context, servers ...Server) (*Fleet, error) {
-	f := &Fleet{behaviors: map[string]*behavior{}}
+	f := &Fleet{behaviors: map[string]*behavior{}, inMemory: map[string]*bufconn.Listener{}}
 	for _, s := range servers {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		listener, address, err := f.listen(ctx, s.Name)
 		if err != nil {
 			f.Stop()
 			return nil, fmt.Errorf("listen for server %s: %w", s.Name, err)
@@ -73,9 +84,22 @@ func StartFleet(ctx context.Context, servers ...Server) (*Fleet, error) {
 		echov1.RegisterEchoServiceServer(server, echo.New(s.Name))
 		go func() { _ = server.Serve(listener) }() // returns nil after Stop
 		f.servers = append(f.servers, server)
-		f.addresses = append(f.addresses, resolver.Address{Addr: listener.Addr().String()})
+		f.addresses = append(f.addresses, resolver.Address{Addr: address})
 	}
 	return f, nil
+}
+
+// listen returns a listener for a server, and its address.
+func (f *Fleet) listen(ctx context.Context, name string) (listener net.Listener, address string, err error) {
+	if ctx.Value(inMemoryKey{}) != nil {
+		l := bufconn.Listen(1 << 16)
+		f.inMemory[name] = l
+		return l, name, nil
+	}
+	if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {
+		return nil, "", err
+	}
+	return listener, listener.Addr().String(), nil
 }
 
 // Stop stops all servers.
@@ -89,6 +113,11 @@ func (f *Fleet) Stop() {
 func (f *Fleet) Dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	r := manual.NewBuilderWithScheme("fleet")
 	r.InitialState(resolver.State{Addresses: f.addresses})
+	if len(f.inMemory) > 0 {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return f.inMemory[address].DialContext(ctx)
+		}))
+	}
 	return grpc.NewClient(r.Scheme()+":///echo", append([]grpc.DialOption{
 		grpc.WithResolvers(r),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
