@@ -6,9 +6,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/examples/internal/demo"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/turrettest"
 )
@@ -34,21 +36,23 @@ func TestLatencyIsALayer(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	var out bytes.Buffer
-	if err := run(t.Context(), &out); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{
-		"10 Success  /turret.echo.v1.EchoService/BidiStream",
-		"10 Success  /turret.echo.v1.EchoService/Unary",
-		"10 Failure  /turret.echo.v1.EchoService/Unary", // what the client saw of the refusals
-		"10 Unused   /turret.echo.v1.EchoService/Unary", // what the server did
-		"drain: 0 inside, closed true",
-	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, out.String())
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		if err := run(demo.InMemory(t.Context()), &out); err != nil {
+			t.Fatal(err)
 		}
-	}
+		for _, want := range []string{
+			"10 Success  /turret.echo.v1.EchoService/BidiStream",
+			"10 Success  /turret.echo.v1.EchoService/Unary",
+			"10 Failure  /turret.echo.v1.EchoService/Unary", // what the client saw of the refusals
+			"10 Unused   /turret.echo.v1.EchoService/Unary", // what the server did
+			"drain: 0 inside, closed true",
+		} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("no %q in\n%s", want, out.String())
+			}
+		}
+	})
 }
 
 func TestTimed(t *testing.T) {
