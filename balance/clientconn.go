@@ -67,6 +67,11 @@ func (c ClientConfig) Validate() error { return c.Balance.Validate() }
 // UNAVAILABLE, as in package interceptors. An RPC that its endpoint's stack has
 // refused, unsent, is passed on to another endpoint, three times at most.
 //
+// The errors of RPCs that found no connection name the endpoint that failed last,
+// and gRPC's reason: "no endpoint can be reached: 10.0.0.1:443: connection error:
+// ... connection refused". Where the dial options or a resolver bring a service
+// config of their own, gRPC does not tell the reason, and they do not.
+//
 // Use [NewClientConn]; the methods may be called concurrently.
 type ClientConn struct {
 	group group[any, *connection]
@@ -110,6 +115,7 @@ func NewClientConn[K comparable](source discover.Source[K, string], c ClientConf
 		cc.unary, cc.stream = c.Stack.UnaryClient(), c.Stack.StreamClient()
 	}
 	cc.group.init(c.Balance, (*connection).leave, cc.retire)
+	cc.group.whyLost = cc.hope.why
 	face, err := grpc.NewClient("passthrough:///balance", options...)
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func newSite(t *testing.T, c balance.ClientConfig, options ...grpc.DialOption) *
 		T: t, changes: make(chan discover.Change[string, string]), listeners: map[string]*bufconn.Listener{},
 		servers: map[string]*grpc.Server{}, fails: map[string]error{}, conns: map[string]int{},
 	}
-	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(s.dial))
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(s.dial)}, options...)
 	conn, err := balance.NewClientConn(discover.Channel(s.changes), c, options...)
 	if err != nil {
 		t.Fatal(err)
@@ -434,7 +434,7 @@ func TestClientConnUnreachable(t *testing.T) {
 		s.changes <- discover.Insert("a", "a")
 		s.changes <- discover.Insert("b", "b")
 		start := time.Now()
-		wants("nobody can be reached", s.unary(), codes.Unavailable, "balance: no endpoint can be reached")
+		wants("nobody can be reached", s.unary(), codes.Unavailable, "balance: no endpoint can be reached: ")
 		if time.Since(start) >= time.Second {
 			t.Error("an RPC that fails fast has waited")
 		}
@@ -467,6 +467,91 @@ func TestClientConnUnreachable(t *testing.T) {
 			t.Errorf("an RPC that says otherwise: %v, want it to fail", err)
 		}
 	})
+}
+
+// An RPC that ends because no endpoint can be reached says of one, that failed last
+// or still does, why: also one that has waited for it in vain. What it says is a
+// text and matches nothing.
+func TestClientConnSaysWhyUnreachable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var failure atomic.Pointer[error]
+		fails := func(err error) { failure.Store(&err) }
+		fails(fmt.Errorf("no route: %w", context.DeadlineExceeded))
+		refuses := func(context.Context, string) (net.Conn, error) { return nil, *failure.Load() }
+		s := newSite(t, balance.ClientConfig{}, grpc.WithContextDialer(refuses))
+		text := func(opts ...grpc.CallOption) string { return status.Convert(s.unary(opts...)).Message() }
+		wants := func(when, got, want string) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+		}
+		because := func(address, why string) string {
+			return address + `: connection error: desc = "transport: Error while dialing: ` + why + `"`
+		}
+		s.changes <- discover.Insert("a", "a")
+		synctest.Wait()
+		wants("one", text(), "balance: no endpoint can be reached: "+because("a", "no route: context deadline exceeded"))
+		err := s.unary()
+		if status.Code(err) != codes.Unavailable || !errors.Is(err, balance.ErrUnreachable) || !errors.Is(err, turret.ErrNotReady) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want ErrUnreachable, and nothing of what gRPC has said", err)
+		}
+		wants("in vain", text(grpc.WaitForReady(true)), "context deadline exceeded: no service is ready, 1 pending, no connection to "+because("a", "no route: context deadline exceeded"))
+		if got := fmt.Sprint(s.Ready(endedContext(t))); !strings.HasSuffix(got, "no connection to "+because("a", "no route: context deadline exceeded")) {
+			t.Errorf("Ready: %s", got)
+		}
+		fails(errors.New("connection refused"))
+		time.Sleep(10 * time.Minute)
+		wants("it has tried again", text(), "balance: no endpoint can be reached: "+because("a", "connection refused"))
+		fails(errors.New("no such host"))
+		s.changes <- discover.Insert("b", "b")
+		synctest.Wait()
+		wants("the last to fail", text(), "balance: no endpoint can be reached: "+because("b", "no such host"))
+		s.remove("b")
+		wants("it has left", text(), "balance: no endpoint can be reached: "+because("a", "connection refused"))
+		s.remove("a")
+		wants("all have left", text(), "balance: no endpoint can be reached")
+	})
+}
+
+// An endpoint that is connected has not failed, however often it had.
+func TestClientConnFailureIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, balance.ClientConfig{Endpoint: limited(1)})
+		s.changes <- discover.Insert("a", "a")
+		if err := s.unary(); !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("%v, want the failure", err)
+		}
+		s.start("a")
+		time.Sleep(10 * time.Minute)
+		if _, err := s.BidiStream(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Ready(endedContext(t)); err == nil || !strings.HasSuffix(err.Error(), "1 pending") {
+			t.Errorf("Ready: %v, want it to say nothing of the failure", err)
+		}
+	})
+}
+
+// A service config of the dial options is in force, and costs the reason.
+func TestClientConnServiceConfig(t *testing.T) {
+	for name, config := range map[string]string{
+		"another policy": `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+		"ours, unasked":  `{"loadBalancingConfig":[{"turret.reporting_pick_first":{"connection":1}}]}`,
+	} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, balance.ClientConfig{}, grpc.WithDefaultServiceConfig(config))
+			s.changes <- discover.Insert("a", "a")
+			if got := status.Convert(s.unary()).Message(); got != "balance: no endpoint can be reached" {
+				t.Errorf("%s: %s", name, got)
+			}
+			s.start("a")
+			time.Sleep(10 * time.Minute)
+			if err := s.unary(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
 }
 
 // A server that is lost gets no RPCs until it is connected again, which happens in

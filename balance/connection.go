@@ -18,9 +18,10 @@ import (
 // A connection is one endpoint of a [ClientConn]: a grpc.ClientConn of its own,
 // with a stack of its own.
 type connection struct {
-	conn  *grpc.ClientConn
-	err   error               // why there is none
-	stack *interceptors.Stack // may be nil
+	address string
+	conn    *grpc.ClientConn
+	err     error               // why there is none
+	stack   *interceptors.Stack // may be nil
 
 	endpoint *endpoint
 	hope     *hope
@@ -36,10 +37,12 @@ type connection struct {
 // dial makes the connection of an address; it begins to connect when it is
 // watched. What is wrong with the address is for Ready to say.
 func dial(address string, stack *interceptors.Stack, h *hope, options []grpc.DialOption) *connection {
-	c := &connection{stack: stack, hope: h, changed: make(chan struct{})}
+	c := &connection{address: address, stack: stack, hope: h, changed: make(chan struct{})}
+	failures, forget := reporting(c)
+	defer forget()
 	// An endpoint that nobody uses is not to lose its connection: it would not be
 	// ready, and so nobody would use it.
-	all := append([]grpc.DialOption{grpc.WithIdleTimeout(0)}, options...)
+	all := append([]grpc.DialOption{grpc.WithIdleTimeout(0), failures}, options...)
 	if stack != nil {
 		all = append(all, stack.DialOptions()...)
 	}
@@ -108,12 +111,23 @@ func (c *connection) count(counts bool) {
 	c.counted = counts
 }
 
+// report is told why the connection could not be made, and "" when it was.
+func (c *connection) report(failure string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		failure = ""
+	}
+	c.hope.report(c, failure)
+}
+
 // leave takes the connection out of what is hoped for.
 func (c *connection) leave() {
 	c.mu.Lock()
 	c.left = true
 	c.mu.Unlock()
 	c.count(false)
+	c.report("")
 }
 
 // Ready waits until the connection is there and the stack has room.

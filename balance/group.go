@@ -21,10 +21,11 @@ import (
 type group[K comparable, S ready.Readier] struct {
 	pool
 
-	config *settings
-	cache  *ready.Cache[K, *member[S]]
-	onLeft func(s S) // a service has left the group; calls may still be using it
-	onIdle func(s S) // and this was the last of them
+	config  *settings
+	cache   *ready.Cache[K, *member[S]]
+	onLeft  func(s S)     // a service has left the group; calls may still be using it
+	onIdle  func(s S)     // and this was the last of them
+	whyLost func() string // which of the services that are not ready has failed to connect, and why; may say nothing
 
 	newest   atomic.Pointer[lineup[K, S]]
 	building sync.Mutex    // of those who make a lineup
@@ -54,6 +55,7 @@ func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
 	g.pool.init(func(string) { g.bans.Add(1) }, func() { g.panics.Add(1) })
 	g.config = newSettings(c.withDefaults())
 	g.onLeft, g.onIdle = onLeft, onIdle
+	g.whyLost = func() string { return "" }
 	g.turn = make(chan struct{}, 1)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.over, g.finish = context.WithCancel(context.Background())
@@ -245,16 +247,22 @@ func (g *group[K, S]) wait(ctx context.Context) error {
 // whyNone returns the error of a call whose ctx has ended while there was no
 // member: why, and why there was none.
 func (g *group[K, S]) whyNone(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), errUnreachable) {
-		return errUnreachable
+	if lost, ok := errors.AsType[lostHope](context.Cause(ctx)); ok {
+		return lost.unreachable()
 	}
 	err := g.cache.Ready(ctx)
-	if err == nil { // one is ready now, but the line was too long
+	switch {
+	case err == nil: // one is ready now, but the line was too long
 		return turret.NotReady(ctx.Err())
+	case turret.Final(err):
+		return err
+	}
+	if why := g.whyLost(); why != "" {
+		err = turret.NotReady(fmt.Errorf("%w, no connection to %s", err, why))
 	}
 	g.news.Lock()
 	defer g.news.Unlock()
-	if g.news.failure == nil || turret.Final(err) {
+	if g.news.failure == nil {
 		return err
 	}
 	return turret.NotReady(fmt.Errorf("%w, discovery has failed: %w", err, g.news.failure))

@@ -18,13 +18,13 @@ type hope struct {
 	lost   context.Context // ends when reason is 0
 	lose   context.CancelFunc
 
-	failures map[*connection]error // why the last attempt to connect has failed, where that is known
-	latest   *connection           // that has failed; nil if none has
-	refusal  error                 // what calls get when hope is lost; nil if it is to be made
+	failures map[*connection]string // why the last attempt to connect has failed, where that is known
+	latest   *connection            // that has failed; nil if none has
+	refusal  error                  // what calls get when hope is lost; nil if it is to be made
 }
 
 func newHope() *hope {
-	h := &hope{failures: map[*connection]error{}}
+	h := &hope{failures: map[*connection]string{}}
 	h.lost, h.lose = context.WithCancel(context.Background())
 	return h
 }
@@ -42,13 +42,13 @@ func (h *hope) add(n int) {
 	}
 }
 
-// report notes why c could not be connected; nil if it is, or has left.
-func (h *hope) report(c *connection, err error) {
+// report notes why c could not be connected; "" if it is, or has left.
+func (h *hope) report(c *connection, failure string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refusal = nil
-	if err != nil {
-		h.failures[c], h.latest = err, c
+	if failure != "" {
+		h.failures[c], h.latest = failure, c
 		return
 	}
 	delete(h.failures, c)
@@ -62,8 +62,8 @@ func (h *hope) report(c *connection, err error) {
 	}
 }
 
-// why says in words why the endpoint that failed last could not be connected, or
-// nothing if that is not known. It may match anything, and so is only a text.
+// why says which endpoint failed last, or still does, and why; "" if that is not
+// known. What gRPC says may match anything, and so it is only a text.
 func (h *hope) why() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,7 +75,7 @@ func (h *hope) told() string {
 	if h.latest == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s cannot be: %v", h.latest.address, h.failures[h.latest])
+	return h.latest.address + ": " + h.failures[h.latest]
 }
 
 // unreachable returns the error of a call when hope is lost: many get the same.

@@ -16,7 +16,8 @@ var (
 	ErrBanned     = errors.New("every endpoint is banned")
 	ErrNoEndpoint = errors.New("there is no endpoint")
 	// ErrUnreachable ends a call of a [ClientConn] that does not wait for readiness
-	// when the last attempt to connect has failed at every endpoint.
+	// when the last attempt to connect has failed at every endpoint. The text of the
+	// call's error goes on with an address and the failure there.
 	ErrUnreachable = errors.New("no endpoint can be reached")
 )
 
@@ -49,9 +50,8 @@ func refuse(kind turret.Kind, reason string, err error) error {
 
 // Refusals are made once: they say the same every time.
 var (
-	errFull        = refuse(turret.KindOverloaded, turret.ReasonLimitFull, ErrFull)
-	errBanned      = refuse(turret.KindUnavailable, turret.ReasonCircuitOpen, ErrBanned)
-	errUnreachable = refuse(turret.KindUnavailable, turret.ReasonNoEndpoint, ErrUnreachable)
+	errFull   = refuse(turret.KindOverloaded, turret.ReasonLimitFull, ErrFull)
+	errBanned = refuse(turret.KindUnavailable, turret.ReasonCircuitOpen, ErrBanned)
 	// errNoEndpoint has no status on purpose: gRPC makes it UNAVAILABLE, and lets
 	// a call that waits for readiness wait for an endpoint.
 	errNoEndpoint = error(&turret.Refusal{
