@@ -49,9 +49,9 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	t.Logf("all of it: %s", &total)
+	w.fleet.Stop() // after which nothing comes late
 	w.compare(t, &total)
 	flat(t, rounds)
-	w.fleet.Stop()
 	await(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
@@ -78,6 +78,7 @@ func (w *world) round(t *testing.T, number uint64, length time.Duration) round {
 		})
 	}
 	all.Wait()
+	w.tally.close()
 	await(t, "everything is at rest", w.atRest)
 	s := w.tally.settle(min(int(next.Load()), perRound), t.Errorf)
 	return round{sums: s, goroutines: w.resting(t), heap: inUse()}

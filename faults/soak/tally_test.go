@@ -68,13 +68,13 @@ func outcome(ctx context.Context, err error) fact {
 // servers write into one word for each, so that the tally costs them little, and
 // its memory is the same after a minute and after a day.
 type tally struct {
-	round    atomic.Uint64
+	round    atomic.Uint64 // that is open: servers note nothing of attempts of others
 	rpcs     [perRound]atomic.Uint32
 	attempts [perRound * maxAttempts]atomic.Uint32
 
 	running atomic.Int64  // attempts that are in the servers
 	arrived atomic.Uint64 // that have been
-	// late is how many attempts a server has seen when their round was settled.
+	// late is how many attempts a server has seen when their round was closed.
 	late atomic.Uint64
 	// tooMany is how many attempts there were with a number out of bounds.
 	tooMany atomic.Uint64
@@ -86,15 +86,12 @@ type ticket struct{ round, place uint64 }
 type ticketKey struct{}
 
 // note writes a fact into the word of an attempt, and returns what was there.
-func (t *tally) note(k ticket, f fact) fact {
-	if k.round != t.round.Load() {
-		if f == seen {
-			t.late.Add(1)
-		}
-		return 0
-	}
-	return fact(t.attempts[k.place].Or(uint32(f)))
-}
+func (t *tally) note(k ticket, f fact) fact { return fact(t.attempts[k.place].Or(uint32(f))) }
+
+// close closes the round, for its callers have ended: what reaches a server from
+// now on was given up, and is late. What has reached one before is running until
+// all is noted of it.
+func (t *tally) close() { t.round.Add(1) }
 
 // client is a Layer, to be put inside Retry, that notes each attempt and gives
 // it a number that the servers can read.
@@ -126,36 +123,61 @@ func incoming(ctx context.Context) ticket {
 	return k
 }
 
+// seenKey is the key of an attempt's ticket in the context of its handler, unless
+// it came late.
+type seenKey struct{}
+
 // serve notes what becomes of an attempt at a server, outside of its stack.
-func (t *tally) serve(ctx context.Context, rest func() error) {
+func (t *tally) serve(ctx context.Context, rest func(ctx context.Context) error) {
 	t.arrived.Add(1)
-	t.running.Add(1)
+	t.running.Add(1) // and then looks at the round; who closes it looks in the other order
 	defer t.running.Add(-1)
 	k := incoming(ctx)
+	if k.round != t.round.Load() {
+		t.late.Add(1)
+		_ = rest(ctx) // of no account
+		return
+	}
 	if t.note(k, seen)&seen != 0 {
 		t.note(k, again)
 	}
-	if rest() == nil {
+	if rest(context.WithValue(ctx, seenKey{}, k)) == nil {
 		t.note(k, srvOK)
 	} else {
 		t.note(k, srvError)
 	}
 }
 
+// handle notes that a handler runs.
+func (t *tally) handle(ctx context.Context) {
+	if k, ok := ctx.Value(seenKey{}).(ticket); ok {
+		t.note(k, handled)
+	}
+}
+
+// A streamIn is a stream with a context of its own.
+type streamIn struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // a stream has one
+}
+
+func (s streamIn) Context() context.Context { return s.ctx }
+
 // outside are the interceptors outside of a server's stack, and inside those
 // between it and the handlers.
 func (t *tally) outside() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
-			t.serve(ctx, func() error {
+			t.serve(ctx, func(ctx context.Context) error {
 				reply, err = handler(ctx, req)
 				return err
 			})
 			return reply, err
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-			t.serve(stream.Context(), func() error {
-				err = handler(srv, stream)
+			t.serve(stream.Context(), func(ctx context.Context) error {
+				err = handler(srv, streamIn{stream, ctx})
 				return err
 			})
 			return err
@@ -166,11 +188,11 @@ func (t *tally) outside() []grpc.ServerOption {
 func (t *tally) inside() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			t.note(incoming(ctx), handled)
+			t.handle(ctx)
 			return handler(ctx, req)
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			t.note(incoming(stream.Context()), handled)
+			t.handle(stream.Context())
 			return handler(srv, stream)
 		}),
 	}
@@ -216,11 +238,10 @@ func (s *sums) String() string {
 		s.Seen, s.SrvAnswered, s.SrvRefused, s.SrvFailed)
 }
 
-// settle begins another round, checks the first n RPCs of the last one one by
-// one, and counts. What is wrong it tells f. Everything must be at rest; only an
-// attempt that was given up may still arrive at a server.
+// settle checks the first n RPCs of a round one by one, and counts. What is wrong
+// it tells f. The round must be closed, and everything at rest; only an attempt
+// that was given up may still arrive at a server.
 func (t *tally) settle(n int, f func(format string, args ...any)) (s sums) {
-	t.round.Add(1)
 	for i := range n {
 		rpc := fact(t.rpcs[i].Swap(0))
 		var words [maxAttempts]fact
