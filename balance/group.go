@@ -247,7 +247,7 @@ func (g *group[K, S]) wait(ctx context.Context) error {
 // whyNone returns the error of a call whose ctx has ended while there was no
 // member: why, and why there was none.
 func (g *group[K, S]) whyNone(ctx context.Context) error {
-	if lost, ok := errors.AsType[lostHope](context.Cause(ctx)); ok {
+	if lost, ok := errors.AsType[lostHopeError](context.Cause(ctx)); ok {
 		return lost.unreachable()
 	}
 	err := g.cache.Ready(ctx)

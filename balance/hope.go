@@ -92,10 +92,10 @@ func (h *hope) unreachable() error {
 	return h.refusal
 }
 
-// A lostHope is the cause of the end of a call's context.
-type lostHope struct{ *hope }
+// A lostHopeError is the cause of the end of a call's context.
+type lostHopeError struct{ *hope }
 
-func (lostHope) Error() string { return ErrUnreachable.Error() }
+func (lostHopeError) Error() string { return ErrUnreachable.Error() }
 
 // onLost calls giveUp when h is lost, or at once if it is, until stop is called.
 func (h *hope) onLost(giveUp context.CancelCauseFunc) (stop func() bool) {
@@ -105,5 +105,5 @@ func (h *hope) onLost(giveUp context.CancelCauseFunc) (stop func() bool) {
 	h.mu.Lock()
 	lost := h.lost
 	h.mu.Unlock()
-	return context.AfterFunc(lost, func() { giveUp(lostHope{h}) })
+	return context.AfterFunc(lost, func() { giveUp(lostHopeError{h}) })
 }

@@ -3,6 +3,7 @@ package interceptors_test
 import (
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ func TestNamesInLogs(t *testing.T) {
 	all := map[string]any{
 		"by kind": map[interceptors.Kind]int{interceptors.KindUnary: 1},
 		"events":  []interceptors.EventKind{interceptors.EventRefused, interceptors.EventRetry, interceptors.EventHedge, interceptors.EventTimeout, interceptors.EventPanic, 0},
-		"kinds":   append(kinds[:len(kinds):len(kinds)], 9),
+		"kinds":   append(slices.Clip(kinds), 9),
 		"sides":   []interceptors.Side{interceptors.SideClient, interceptors.SideServer, 9},
 	}
 	const want = `{"by kind":{"unary":1},` +
