@@ -2,9 +2,9 @@
 // different runs and machines do not compare. It has a module of its own, so
 // that those libraries are in nobody's module graph.
 //
-// In each comparison the rows take turns; see compare. `make bench` runs all of
-// them and writes doc/performance.md with the program in report; one alone, as
-// a table on the screen:
+// In each comparison the rows take turns; see measure.Compare. `make bench` runs
+// all of them and writes doc/performance.md with the program in report; one
+// alone, as a table on the screen:
 //
 //	make bench BENCH=BenchmarkRefusal
 package bench

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"iter"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,11 @@ func BenchmarkPlatform(b *testing.B) {
 			go close(done)
 			<-done
 		}},
+		measure.Row{Name: "iter.Pull, one value and stop", F: func() {
+			next, stop := iter.Pull(ones)
+			next()
+			stop()
+		}},
 		measure.Row{Name: "time.Now", F: func() { _ = time.Now() }},
 		measure.Row{Name: "time.Since", F: func() { _ = time.Since(start) }},
 		measure.Row{Name: "sync.Mutex Lock and Unlock", F: func() {
@@ -39,6 +45,12 @@ func BenchmarkPlatform(b *testing.B) {
 		measure.Row{Name: "atomic.Int64 Add", F: func() { count.Add(1) }},
 		measure.Row{Name: "rand/v2 Uint64", F: func() { sum += rand.Uint64() }},
 	)
+}
+
+// ones is a sequence without an end.
+func ones(yield func(int) bool) {
+	for yield(1) {
+	}
 }
 
 // sink keeps what would otherwise not escape, and so not be allocated.

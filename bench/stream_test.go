@@ -54,11 +54,28 @@ func streamSides() []streamSide {
 	}...)
 }
 
+// elsewhere is a bare client that opens each stream on a goroutine of its own:
+// what Turret would do if its stack, which has one, opened them (decision 0003).
+func elsewhere() streamSide {
+	open := func(
+		ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption,
+	) (stream grpc.ClientStream, err error) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			stream, err = streamer(ctx, desc, cc, method, opts...)
+		}()
+		<-done
+		return stream, err
+	}
+	return streamSide{"bare, opened on a new goroutine", side{dial: []grpc.DialOption{grpc.WithStreamInterceptor(open)}}}
+}
+
 // BenchmarkStream is a bidirectional stream over loopback, and a message there
 // and back on one that is open and committed. (failsafe-go has nothing for
 // streams.)
 func BenchmarkStream(b *testing.B) {
-	empty := func(b *testing.B) { measure.Compare(b, streams(b, streamSides(), 0, 0)...) }
+	empty := func(b *testing.B) { measure.Compare(b, streams(b, append(streamSides(), elsewhere()), 0, 0)...) }
 	b.Run("empty stream, one processor", onOne(empty))
 	b.Run("empty stream, all processors", empty)
 	b.Run("message there and back", func(b *testing.B) {

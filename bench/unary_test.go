@@ -22,7 +22,11 @@ import (
 	middlewareretry "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/retry"
 	middlewaretimeout "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/timeout"
 	"golang.org/x/time/rate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/bench/measure"
@@ -296,9 +300,20 @@ func BenchmarkRefusal(b *testing.B) {
 		measure.Compare(b,
 			measure.Row{Name: "Turret: a gate", F: refusing(time.Second)},
 			measure.Row{Name: "Turret: rate limit", F: empty},
+			measure.Row{Name: "gRPC: status.WithDetails alone", F: withDetails(b)},
 			measure.Row{Name: "failsafegrpc: rate limiter (no status)", F: failsafeClient(ctx, used)},
 		)
 	})
+}
+
+// withDetails adds a RetryInfo to a status that is there, and does nothing else.
+func withDetails(b *testing.B) func() {
+	st, err := status.New(codes.ResourceExhausted, errGate.Error()).WithDetails(&errdetails.ErrorInfo{Domain: interceptors.Domain, Reason: "CLOSED"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	info := &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)}
+	return func() { sink, _ = st.WithDetails(info) }
 }
 
 // closed is a gate that turns everybody away.

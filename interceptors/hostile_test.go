@@ -213,7 +213,9 @@ func behaves(s rawStream) {
 // without a stack; nothing panics or hangs, everything comes back, and the next
 // RPC is as good as any.
 func TestHostileServer(t *testing.T) {
-	for _, answer := range append(hostileStatuses(), hostileFrames()...) {
+	answers := append(hostileStatuses(), hostileFrames()...)
+	t.Logf("%d things that no server should say, each to all four kinds of RPC", len(answers))
+	for _, answer := range answers {
 		inBubble(t, answer.name, func(t *testing.T) {
 			bare, stacked := newHostileClient(t, false), newHostileClient(t, true)
 			for _, k := range kinds {

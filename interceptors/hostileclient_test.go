@@ -150,7 +150,9 @@ func (s *hostileServer) watch(ctx context.Context, rpc *interceptors.RPC, inner 
 // Whatever a client sends, its RPC ends; nothing panics or hangs, everything
 // comes back, and others are served.
 func TestHostileClient(t *testing.T) {
-	for _, r := range hostileRequests() {
+	requests := hostileRequests()
+	t.Logf("%d things that no client should send, each as all four kinds of RPC", len(requests))
+	for _, r := range requests {
 		inBubble(t, r.name, func(t *testing.T) {
 			s := newHostileServer(t)
 			for _, k := range kinds {

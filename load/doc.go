@@ -3,7 +3,7 @@
 //
 // A [Tracker] hears when a call to its endpoint begins and how it ends, and
 // turns that into one number. It does not read a clock, does not lock, and
-// allocates nothing, so that asking two endpoints costs a few nanoseconds.
+// allocates nothing: two endpoints are asked for each call.
 //
 //   - [EWMA] is the mean latency of about the last second times what is in flight:
 //     what package balance uses unless it is told otherwise.

@@ -18,8 +18,8 @@ import (
 //
 // A Policy that never retries a success may say so with a method
 // OnlyErrors() bool. If it returns true when the layer is made, Next is not
-// called after an attempt without an error: passing attempts and decisions
-// around is most of what a call that succeeds would cost.
+// called after an attempt without an error, so that a call that succeeds does not
+// pay for attempts and decisions that are passed around.
 type Policy[Req, Res any] interface {
 	// Begin is called once for each call, before its first attempt.
 	Begin(ctx context.Context, req Req)

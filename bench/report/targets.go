@@ -96,7 +96,7 @@ var targets = []target{
 		size("", "UnaryServer/nothing", nothing, 112),
 	}, why: "The one allocation holds the RPC and the leaf of its stack: the invoker, the connection, the reply and the call options, which would be a second allocation otherwise. " +
 		"It is not pooled: a layer may hand its context, and the RPC in it, to a goroutine that outlives the call, which would then find another call's RPC. " +
-		"The time is that allocation: most of the profile is allocating, clearing and collecting, and the collector hardly rests in a process with so small a heap."},
+		"The time is mostly that allocation: making, clearing and collecting it; and the collector hardly rests in a process with so small a heap."},
 	{what: "concurrency limit, in a stack", needs: []need{
 		times("of x/sync", "Gate/concurrency_limit/with_room", "Turret, in a stack", "x/sync: semaphore", 1.3),
 		allocations("", "Gate/concurrency_limit/with_room", "Turret, in a stack", 0),
@@ -111,7 +111,7 @@ var targets = []target{
 		over("without gRPC", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 1, 60),
 		more("", "Retry/not_needed", "Turret, with its budget", "a layer that does nothing", 0),
 		more("over loopback", "EndToEnd/one_processor", "Turret: Retry, on the client", nothing+", on the client", 2),
-	}, why: "Half of it is the budget: a reading of the clock, to count the call in its part of the window, and the count. The rest is the space for a repetition (the options and the trailer of an attempt), " +
+	}, why: "Some of it is the budget (\"the budget alone\", in the table of Retry without gRPC): a reading of the clock, to count the call in its part of the window, and the count. The rest is the space for a repetition (the options and the trailer of an attempt), " +
 		"which makes the RPC's allocation larger by more than half. A budget that did not look at the clock for each call would be wrong where calls are rare."},
 	{what: "recover", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: recover", nothing, 0)}},
 	{what: "filter", needs: []need{over("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 1, 15), more("", "UnaryClient/recover_and_filter", "Turret: filter", nothing, 0)}},
@@ -140,7 +140,7 @@ var targets = []target{
 		ns("", "Refusal/with_a_status", gate, 500), allocations("", "Refusal/with_a_status", gate, 6),
 		ns("with RetryInfo", "Refusal/with_RetryInfo", gate, 1000), allocations("", "Refusal/with_RetryInfo", gate, 12),
 		ns("rate limit", "Refusal/with_RetryInfo", "Turret: rate limit", 1000), allocations("", "Refusal/with_RetryInfo", "Turret: rate limit", 12),
-	}, why: "More than half of a refusal with RetryInfo is gRPC's status.WithDetails, which copies the status and marshals the detail; there is no way to a status that spares the copy. " +
+	}, why: "More than half of a refusal with RetryInfo is gRPC's status.WithDetails (its row is in the table of refusals), which copies the status and marshals the detail; there is no way to a status that spares the copy. " +
 		"The delay differs from refusal to refusal, so it cannot be made before."},
 	{what: "five layers on both sides, end to end", needs: []need{
 		times("one processor, of bare", "EndToEnd/one_processor", five, "bare", 1.05), more("", "EndToEnd/one_processor", five, "bare", 15),

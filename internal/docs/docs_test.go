@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // top is the directory of the repository.
@@ -20,7 +21,7 @@ const top = "../.."
 func documents(t *testing.T) []string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.md", "doc/*.md", "doc/decisions/*.md"} {
+	for _, pattern := range []string{"*.md", "doc/*.md", "doc/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(top, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -112,18 +113,43 @@ func normal(code string) string {
 
 var (
 	anyFence = regexp.MustCompile("(?ms)^```.*?^```")
-	link     = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	link     = regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
 )
 
-// TestLinks looks for every file that a document points to.
+// TestLinks looks for every file that a document points to, and for the heading
+// in it.
 func TestLinks(t *testing.T) {
 	for _, file := range documents(t) {
 		for _, m := range link.FindAllStringSubmatch(anyFence.ReplaceAllString(read(t, file), ""), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+			to := file
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(file), m[1])
+			}
+			if _, err := os.Stat(to); err != nil {
 				t.Errorf("%s points to %s: %v", file, m[1], err)
+			} else if m[2] != "" && !anchors(read(t, to))[m[2]] {
+				t.Errorf("%s points to %s, which has no heading #%s", file, to, m[2])
 			}
 		}
 	}
+}
+
+// anchors returns what the headings of a document are called in links, as
+// GitHub does it.
+func anchors(text string) map[string]bool {
+	all := map[string]bool{}
+	for _, m := range heading.FindAllStringSubmatch(anyFence.ReplaceAllString(text, ""), -1) {
+		all[strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1])] = true
+	}
+	return all
 }
 
 // TestTables counts the cells of every row of a table.
@@ -152,6 +178,9 @@ func TestBadCodeIsNoticed(t *testing.T) {
 	blocks := goBlocks("text\n```go\npackage main\n```\nmore\n```text\nno\n```\n")
 	if len(blocks) != 1 || blocks[0] != (block{3, "package main\n"}) {
 		t.Errorf("found %v", blocks)
+	}
+	if got := anchors("# `A` b-c, 2!\n```sh\n# no\n```\n"); len(got) != 1 || !got["a-b-c-2"] {
+		t.Errorf("found %v", got)
 	}
 	name := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(name, []byte("package main\n\nfunc main() { undefined() }\n"), 0o600); err != nil {

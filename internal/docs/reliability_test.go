@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,17 +30,29 @@ func TestReliability(t *testing.T) {
 			t.Errorf("%s: %s", name, wrong)
 		}
 	}
-	for _, wrong := range wrongFaults(read(t, filepath.Join(top, "doc/reliability.md")), promises(t)) {
+	text, faults := read(t, filepath.Join(top, "doc/reliability.md")), promises(t)
+	for _, wrong := range wrongFaults(text, faults) {
 		t.Errorf("doc/reliability.md: %s", wrong)
+	}
+	targets := 0
+	for name, files := range functions {
+		if strings.HasPrefix(name, "Fuzz") {
+			targets += len(files)
+		}
+	}
+	for _, count := range []string{fmt.Sprintf("all %d mutants", len(faults)), fmt.Sprintf("%d targets", targets)} {
+		if !strings.Contains(text, count) {
+			t.Errorf("doc/reliability.md does not say %q", count)
+		}
 	}
 }
 
-// testFunctions returns the tests of the repository, nested modules too, each
-// with the files that it is in. Suites that others run are tests here.
+// testFunctions returns the tests, fuzz targets and benchmarks of the repository,
+// nested modules too, each with the files that it is in. Suites that others run are tests here.
 func testFunctions(t *testing.T) map[string][]string {
 	t.Helper()
 	functions := map[string][]string{}
-	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
 	err := filepath.WalkDir(top, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
 			return err
