@@ -33,6 +33,10 @@ func (s State) String() string {
 	}
 }
 
+// MarshalText returns what String does, so that slog and encoding/json write
+// the name. It never fails; an unknown state is State(9).
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // A Verdict is what the end of a call meant to a [Circuit].
 type Verdict uint8
 
@@ -47,6 +51,25 @@ const (
 	// Recovered: a probe succeeded, and the circuit is closed.
 	Recovered
 )
+
+// String returns the name of v.
+func (v Verdict) String() string {
+	switch v {
+	case Unchanged:
+		return "Unchanged"
+	case Due:
+		return "Due"
+	case Reopened:
+		return "Reopened"
+	case Recovered:
+		return "Recovered"
+	default:
+		return fmt.Sprintf("Verdict(%d)", uint8(v))
+	}
+}
+
+// MarshalText returns what String does; it never fails.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // A Circuit is a breaker without a clock, for owners of many of them, such as
 // a balancer with one for each endpoint: they read their clock once and say

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -285,4 +286,16 @@ func FuzzCircuit(f *testing.F) {
 			t.Fatalf("state %v after a good call", c.State(now))
 		}
 	})
+}
+
+// Logs and JSON show names, also of what is unknown.
+func TestNames(t *testing.T) {
+	got, err := json.Marshal([]any{
+		[]State{Closed, Open, HalfOpen, 9},
+		[]Verdict{Unchanged, Due, Reopened, Recovered, 9},
+	})
+	const want = `[["Closed","Open","HalfOpen","State(9)"],["Unchanged","Due","Reopened","Recovered","Verdict(9)"]]`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
 }
