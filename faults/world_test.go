@@ -35,6 +35,7 @@ type world struct {
 	*testing.T
 
 	goroutines int // before there was anything
+	pauses     *traffic.Pauses
 	ledger     *ledger
 	servers    []*process
 	proxies    []*proxy
@@ -50,6 +51,8 @@ var names = []string{"a", "b"}
 func begin(t *testing.T, s setup) *world {
 	t.Helper()
 	w := &world{T: t, goroutines: runtime.NumGoroutine(), ledger: newLedger()}
+	w.pauses = traffic.WatchPauses()
+	t.Cleanup(w.pauses.Stop)
 	addresses := []string{}
 	for _, name := range names {
 		p := startProcess(t, serverConfig{Name: name, MaxAge: s.maxAge}, w.ledger)
@@ -108,13 +111,18 @@ func (w *world) normalAfter(what string, since time.Time, servers ...string) {
 
 func (w *world) normalWithin(bound time.Duration, what string, since time.Time, servers ...string) {
 	w.Helper()
-	traffic.Await(w, "traffic is normal after "+what, bound-time.Since(since),
+	traffic.Await(w, "traffic is normal after "+what, bound-w.awake(since, time.Now()),
 		func() bool { return w.load.normal(since, servers...) }, w.load.String)
 	who := "the callers are"
 	if len(servers) > 0 {
 		who = fmt.Sprintf("the callers and servers %v are", servers)
 	}
 	w.Logf("%s: %s back to normal after %v (bound %v)", what, who, time.Since(since).Round(time.Millisecond), bound)
+}
+
+// awake returns how much of the time between two instants this process could use.
+func (w *world) awake(from, to time.Time) time.Duration {
+	return to.Sub(from) - w.pauses.Between(from, to)
 }
 
 // felt returns how much the callers have felt so far of what was broken: RPCs
@@ -152,9 +160,13 @@ func (w *world) end(allowed ...codes.Code) {
 // checkEnds asserts that each RPC ended with a status, by its deadline.
 func (w *world) checkEnds(results []result, allowed []codes.Code) {
 	w.Helper()
+	if paused := w.pauses.Between(results[0].began, time.Now()); paused > attemptTimeout/2 {
+		w.Logf("the machine stood still for %v: RPCs may have missed their deadlines, and breakers have opened", paused)
+		allowed = append(allowed, codes.Unavailable, codes.DeadlineExceeded)
+	}
 	var longest time.Duration
 	for _, r := range results {
-		longest = max(longest, r.took)
+		longest = max(longest, w.awake(r.began, r.began.Add(r.took)))
 		if wrong, ok := errors.AsType[*traffic.AnswerError](r.err); ok {
 			w.Error(wrong)
 		} else if _, ok := status.FromError(r.err); !ok {
@@ -258,6 +270,7 @@ func (w *world) close() {
 	for _, p := range w.proxies {
 		p.close()
 	}
+	w.pauses.Stop()
 	traffic.Await(w, "no goroutine is left", 10*time.Second,
 		func() bool { return runtime.NumGoroutine() <= w.goroutines },
 		traffic.Goroutines)
