@@ -25,7 +25,7 @@ func Example() {
 	server := grpc.NewServer(interceptors.New(
 		interceptors.Recover(),
 		interceptors.ConcurrencyLimit(100, limit.Queue{Max: 50, Timeout: time.Second}),
-		interceptors.Timeout(2*time.Second),
+		interceptors.Timeout(30*time.Second),
 	).ServerOptions()...)
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // an example
@@ -37,7 +37,7 @@ func Example() {
 	defer server.Stop()
 
 	stack := interceptors.New(
-		interceptors.Timeout(5*time.Second),
+		interceptors.Timeout(time.Minute),
 		interceptors.Retry(retry.Config{}),
 		interceptors.RateLimit(limit.Rate{N: 1, Per: time.Hour}, limit.Queue{}),
 	)

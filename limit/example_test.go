@@ -34,7 +34,7 @@ func Example() {
 // With a line, calls wait for room, in order. Here one waits for as long as it
 // takes; a second one finds the line full.
 func ExampleConcurrency() {
-	places := limit.NewConcurrency(1, limit.Queue{Max: 1, Timeout: time.Second})
+	places := limit.NewConcurrency(1, limit.Queue{Max: 1, Timeout: time.Minute})
 	ctx := context.Background()
 
 	first, _ := places.Enter(ctx)
