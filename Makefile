@@ -48,7 +48,7 @@ bench: ## all of doc/performance.md: Turret beside other libraries, about ten mi
 	@.ci/run measure
 
 .PHONY: bench-packages
-bench-packages: ## benchmarks of the root, to compare with benchstat; BENCH=Stack takes some of them
+bench-packages: ## benchmarks of the root, to compare with benchstat; BENCH=Buffer takes some of them
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
 
 .PHONY: fuzz

@@ -84,7 +84,7 @@ func TestBudgetCallsPayForAWholeWindow(t *testing.T) {
 	}
 }
 
-// The reserve is a rate: Tower's comes back 1.7 times as fast as it says.
+// The reserve is a rate. (Tower's comes back faster than it says.)
 func TestBudgetReserveComesBackAsItSays(t *testing.T) {
 	const perSecond, length = 10, 110 * time.Second
 	b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: perSecond, Window: 10 * time.Second})

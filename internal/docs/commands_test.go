@@ -32,6 +32,11 @@ func TestCommands(t *testing.T) {
 			}
 		}
 	}
+	for _, m := range regexp.MustCompile(`BENCH=([A-Z]\w*)`).FindAllStringSubmatch(read(t, filepath.Join(top, "Makefile")), -1) {
+		for _, wrong := range unmatched(m[1], known.benchmarks) {
+			t.Errorf("Makefile: %s", wrong)
+		}
+	}
 	if found < 30 {
 		t.Errorf("found only %d commands", found)
 	}
