@@ -19,7 +19,7 @@ import (
 func BenchmarkPick(b *testing.B) {
 	for _, n := range []int{10, 1000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			conn, policy, err := fakeconn.Start(balance.Name, "{}", fakeconn.Endpoints(n))
+			conn, policy, err := fakeconn.StartInBulk(balance.Name, "{}", fakeconn.Endpoints(n))
 			if err != nil {
 				b.Fatal(err)
 			}
