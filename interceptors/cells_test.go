@@ -121,7 +121,7 @@ var cells = []cell{
 	{
 		name: "breaker",
 		layer: func(interceptors.Kind) interceptors.Layer {
-			return interceptors.Breaker(breaker.Config{Consecutive: 1})
+			return interceptors.Breaker(breaker.Config{Consecutive: 1, Backoff: retry.Backoff{Base: time.Hour}})
 		},
 		outcomes: []turret.Outcome{turret.Failure, turret.Unused},
 		effect: func(c *cellRun) error {
