@@ -31,7 +31,7 @@ func serverStack(log logging.Logger) *interceptors.Stack {
 		// Ours, which finds in the context what theirs has found out.
 		interceptors.Filter(onlyAlice),
 		interceptors.ConcurrencyLimit(maxRPCs, limit.Queue{}),
-		interceptors.ForKind([]interceptors.Kind{interceptors.KindUnary}, interceptors.Timeout(time.Second)),
+		interceptors.ForKind([]interceptors.Kind{interceptors.KindUnary}, interceptors.Timeout(time.Minute)),
 		// Theirs. It sees the messages of streams as they come.
 		interceptors.FromServer(validator.UnaryServerInterceptor(), validator.StreamServerInterceptor()),
 	)
