@@ -161,7 +161,7 @@ func TestOnChangePanics(t *testing.T) {
 
 // As a layer, a breaker hears of every way out.
 func TestGated(t *testing.T) {
-	b := breaker.New(breaker.Config{Consecutive: 2})
+	b := breaker.New(breaker.Config{Consecutive: 2, Backoff: retry.Backoff{Base: time.Hour, Max: time.Hour}})
 	service := turret.Gated[string, string](b, nil)(turret.ServiceFunc(func(context.Context, string) (string, error) {
 		panic("down")
 	}))
@@ -287,7 +287,7 @@ func BenchmarkBreaker(bb *testing.B) {
 }
 
 func ExampleBreaker() {
-	b := breaker.New(breaker.Config{Consecutive: 2, Ratio: -1})
+	b := breaker.New(breaker.Config{Consecutive: 2, Ratio: -1, Backoff: retry.Backoff{Base: 10 * time.Second}})
 	down := turret.ServiceFunc(func(context.Context, string) (string, error) {
 		return "", errors.New("connection refused")
 	})
