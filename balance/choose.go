@@ -137,25 +137,19 @@ func (s *snapshot) load(c *choice, now int64) float64 {
 	return l * (1 + n/share) / (1 + n)
 }
 
-// search looks at endpoint after endpoint, from a random one on, and takes the
-// fittest. It is for when the draws found none that is fit.
+// search takes the fittest endpoint of those that it looks at. It is for when the
+// draws found none that is fit.
 func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, error) {
-	n := len(s.choices)
-	first := 0
-	if n > 1 {
-		first = below(s.config.random(), n)
-	}
-	best := &s.choices[first]
-	fit := best.standing(now, record)
-	for k := 1; k < min(n, searched) && fit > onTrial; k++ {
-		c := &s.choices[(first+k)%n]
-		best, fit = s.better(best, fit, c, c.standing(now, record), now)
-	}
-	if fit < banned {
+	var best *choice
+	var fit standing
+	for range draws {
+		if best, fit = s.fittest(now, record); fit >= banned {
+			break
+		}
 		if p, ok := best.enter(now, asking); ok {
 			return best, p, nil
 		}
-		fit = banned // another call was the probe, this moment
+		fit = banned // this moment, or another call was the probe: others may be fit
 	}
 	if fit == banned {
 		if s.config.OnBanned == Refuse {
@@ -171,4 +165,20 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 	}
 	p, _ := best.enter(now, crowding)
 	return best, p, nil
+}
+
+// fittest looks at endpoint after endpoint, from a random one on.
+func (s *snapshot) fittest(now int64, record *tried.Record) (*choice, standing) {
+	n := len(s.choices)
+	first := 0
+	if n > 1 {
+		first = below(s.config.random(), n)
+	}
+	best := &s.choices[first]
+	fit := best.standing(now, record)
+	for k := 1; k < min(n, searched) && fit > onTrial; k++ {
+		c := &s.choices[(first+k)%n]
+		best, fit = s.better(best, fit, c, c.standing(now, record), now)
+	}
+	return best, fit
 }
