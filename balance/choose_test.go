@@ -1,6 +1,17 @@
 package balance
 
-import "testing"
+import (
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
+)
 
 // An ambush is a tracker that bans the endpoint as the better one of two is looked
 // for: after its standing was asked for and before it is entered.
@@ -33,4 +44,130 @@ func TestBannedWhileChosen(t *testing.T) {
 	if _, _, err := s.choose(0, nil); err != nil || p.outOfUse() != 2 {
 		t.Errorf("%v with %d of 4 banned, want 2 and no error", err, p.outOfUse())
 	}
+}
+
+// An endpoint is out until both of its circuits are closed, and counted for as long
+// as it is there.
+func TestOutUntilBothAreClosed(t *testing.T) {
+	for _, goes := range []int{2, 3, 4} { // after so many steps
+		var p pool
+		p.init(func(string) {}, func() {})
+		p.count(2)
+		e := newEndpoint(&p, newSettings(Config{}.withDefaults()))
+		recovers := func(c *breaker.Circuit) {
+			c.Reset()
+			p.heed(0, e, c, breaker.Recovered)
+		}
+		for k, step := range []func(){
+			func() { p.ban(0, e, &e.failures) },
+			func() { p.ban(0, e, &e.slowness) },
+			func() { recovers(&e.failures) },
+			func() { recovers(&e.slowness) },
+		} {
+			if k == goes {
+				p.forget(e)
+				p.forget(e)
+			}
+			step()
+			out, counted := k < 3, 0
+			if out && k < goes {
+				counted = 1
+			}
+			if e.out.Load() != out || e.standing(0, nil) == banned != out || p.outOfUse() != counted {
+				t.Errorf("gone after %d, step %d: out %t, standing %d, counted %d", goes, k, e.out.Load(), e.standing(0, nil), p.outOfUse())
+			}
+		}
+	}
+}
+
+// Whatever begins and ends at the same time, also at endpoints that have gone: no
+// call is refused while there is an endpoint in use, who is out is known and
+// counted, and everybody comes back.
+func TestBansAtTheSameTime(t *testing.T) {
+	const endpoints, workers, calls = 12, 4, 5_000
+	var p pool
+	var bans atomic.Int64
+	p.init(func(string) { bans.Add(1) }, func() {})
+	p.failing.next.Store(math.MaxInt64) // no row of failures is ordinary
+	s := &snapshot{config: newSettings(Config{OnBanned: Refuse, MaxBanned: 0.25, Limit: 100}.withDefaults())}
+	for i := range endpoints {
+		s.choices = append(s.choices, newEndpoint(&p, s.config).choice(i))
+	}
+	p.count(endpoints)
+	var clock atomic.Int64
+	step := func(outcome func(i int, now int64) (turret.Outcome, time.Duration)) {
+		now := clock.Add(int64(time.Millisecond))
+		c, passes, err := s.choose(now, nil)
+		if err != nil {
+			t.Errorf("%v with %d of %d out", err, p.outOfUse(), endpoints)
+			return
+		}
+		var v visit
+		c.start(&v, now, passes, false)
+		o, took := outcome(c.index, now)
+		if now%5 == 0 {
+			runtime.Gosched()
+		}
+		v.ticket.Start -= int64(took)
+		c.finish(&v, now, o, 0)
+	}
+	var work sync.WaitGroup
+	var left [workers]bool
+	for w := range workers {
+		work.Go(func() {
+			for n := range calls {
+				step(troubled)
+				if n > calls*w/workers && !left[w] {
+					left[w] = leave(&p, s.choices)
+				}
+			}
+		})
+	}
+	work.Wait()
+	out := 0
+	for i, c := range s.choices {
+		open := !c.failures.IsClosed() || !c.slowness.IsClosed()
+		if open != c.out.Load() {
+			t.Errorf("%d has a circuit that is not closed: %t, is out: %t", i, open, c.out.Load())
+		}
+		if open && !c.gone {
+			out++
+		}
+	}
+	if got := p.outOfUse(); got != out || bans.Load() == 0 {
+		t.Errorf("%d are out, counted %d; %d bans", out, got, bans.Load())
+	}
+	for range 100 * endpoints {
+		clock.Add(int64(100 * time.Millisecond))
+		step(func(int, int64) (turret.Outcome, time.Duration) { return turret.Success, time.Millisecond })
+	}
+	for i, c := range s.choices {
+		if c.out.Load() || c.inflight.Load() != 0 || p.outOfUse() != 0 {
+			t.Errorf("in the end %d is out: %t, %d in flight, %d out of use", i, c.out.Load(), c.inflight.Load(), p.outOfUse())
+		}
+	}
+}
+
+// leave forgets one that is out, and reports whether there was any.
+func leave(p *pool, choices []choice) bool {
+	i := slices.IndexFunc(choices, func(c choice) bool { return c.out.Load() })
+	if i >= 0 {
+		p.forget(choices[i].endpoint)
+		p.forget(choices[i].endpoint) // it may be gone already
+	}
+	return i >= 0
+}
+
+// troubled is how a call goes where two of six endpoints fail, and two are slow, one
+// of them the same; which of them do changes.
+func troubled(i int, now int64) (o turret.Outcome, took time.Duration) {
+	o, took = turret.Success, time.Millisecond
+	k := (i + int(now/int64(time.Second))) % 6
+	if k < 2 {
+		o = turret.Failure
+	}
+	if k == 1 || k == 2 {
+		took = 10 * time.Second
+	}
+	return o, took
 }

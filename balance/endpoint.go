@@ -66,7 +66,7 @@ func (e *endpoint) standing(now int64, record *tried.Record) standing {
 	if e.limit > 0 && e.inflight.Load() >= e.limit {
 		return full
 	}
-	if e.out.Load() {
+	if e.out.Load() && (!e.failures.IsClosed() || !e.slowness.IsClosed()) {
 		if record.Len() > 0 || e.failures.Refuses(now) || e.slowness.Refuses(now) {
 			return banned
 		}

@@ -70,13 +70,12 @@ func (p *pool) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	if e.gone || !e.out.Load() && float64(p.out+1) > e.config.MaxBanned*float64(p.ready) {
 		return false
 	}
-	if !c.Trip(now) {
-		return false
-	}
+	// Before it opens: whoever finds it open is to know that the endpoint is out.
+	// (A circuit that cannot be tripped is open, and e is out already.)
 	if !e.out.Swap(true) {
 		p.out++
 	}
-	return true
+	return c.Trip(now)
 }
 
 // count notes how many endpoints there are in the newest snapshot.
