@@ -70,7 +70,8 @@ func (c ClientConfig) Validate() error { return c.Balance.Validate() }
 // The errors of RPCs that found no connection name the endpoint that failed last,
 // and gRPC's reason: "no endpoint can be reached: 10.0.0.1:443: connection error:
 // ... connection refused". Where the dial options or a resolver bring a service
-// config of their own, gRPC does not tell the reason, and they do not.
+// config of their own, and until a resolver has first found a name, gRPC does not
+// tell the reason, and they do not.
 //
 // Use [NewClientConn]; the methods may be called concurrently.
 type ClientConn struct {

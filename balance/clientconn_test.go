@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -552,6 +554,33 @@ func TestClientConnServiceConfig(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What has failed under the default service config has not when it is connected under
+// one that a resolver brings later.
+func TestClientConnServiceConfigComesLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		named := resolver.State{Addresses: []resolver.Address{{Addr: "a"}}}
+		r := manual.NewBuilderWithScheme("named")
+		r.InitialState(named)
+		s := newSite(t, balance.ClientConfig{Endpoint: limited(1)}, grpc.WithResolvers(r))
+		s.changes <- discover.Insert("a", "named:///a")
+		wants := func(when string, err error, text string) {
+			t.Helper()
+			if err == nil || !strings.HasSuffix(err.Error(), text) {
+				t.Errorf("%s: %v, want it to end with %q", when, err, text)
+			}
+		}
+		wants("the default", s.unary(), `connection refused"`)
+		named.ServiceConfig = r.CC().ParseServiceConfig(`{}`)
+		r.UpdateState(named)
+		s.start("a")
+		time.Sleep(10 * time.Minute)
+		if _, err := s.BidiStream(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wants("connected, and full", s.Ready(endedContext(t)), "1 pending")
+	})
 }
 
 // A server that is lost gets no RPCs until it is connected again, which happens in

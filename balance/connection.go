@@ -81,6 +81,7 @@ func (c *connection) note(state connectivity.State) {
 	switch state {
 	case connectivity.Ready:
 		c.count(true)
+		c.report("") // not the policy's part: a resolver may have brought another one
 		c.endpoint.warmUp(c.endpoint.pool.now())
 	case connectivity.TransientFailure:
 		c.count(false)

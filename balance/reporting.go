@@ -19,8 +19,8 @@ import (
 // and tells the connection why it could not be made: gRPC says so to the policy
 // of a channel, and to RPCs that fail for it, but not with the channel's state.
 //
-// Service configs of the dial options, and of resolvers, replace it. The reason is
-// not known then.
+// Service configs of the dial options, and of resolvers, replace it, and there is no
+// policy before a resolver has first found the name. The reason is not known then.
 const reportingName = "turret.reporting_pick_first"
 
 func init() { balancer.Register(reportingBuilder{}) }
@@ -88,15 +88,9 @@ func (r *reporter) UpdateClientConnState(s balancer.ClientConnState) error {
 // UpdateState comes from pick_first, whose pickers say why there is no connection:
 // RPCs end with that.
 func (r *reporter) UpdateState(s balancer.State) {
-	if c := r.to.Load(); c != nil {
-		switch s.ConnectivityState {
-		case connectivity.TransientFailure:
-			if _, err := s.Picker.Pick(balancer.PickInfo{Ctx: context.Background()}); err != nil {
-				c.report(err.Error())
-			}
-		case connectivity.Ready:
-			c.report("")
-		default: // the last attempt has failed all the same
+	if c := r.to.Load(); c != nil && s.ConnectivityState == connectivity.TransientFailure {
+		if _, err := s.Picker.Pick(balancer.PickInfo{Ctx: context.Background()}); err != nil {
+			c.report(err.Error())
 		}
 	}
 	r.ClientConn.UpdateState(s)
