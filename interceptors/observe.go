@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -51,28 +52,59 @@ func (k EventKind) String() string {
 // the name. It never fails; an unknown kind is EventKind(9).
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// An Event is something that happened to an RPC inside an [Observe] layer.
+// An Event is something that happened to an RPC inside an [Observe] layer. slog
+// writes it as a group, without the request: slog.Any("event", e).
 type Event struct {
 	Kind EventKind
 	// RPC is the RPC as the layer that tells of the event sees it. It is
 	// read-only, and valid while the event is told.
 	RPC *RPC
 	// Layer is the name of the layer where it happened: "limit", "retry", or
-	// the name given with [Named].
+	// the name given with [Named]. A panic that went on has none.
 	Layer string
 	// Reason is the reason of a refusal; of a retry, that of the refusal or else
-	// the name of the status code it follows. A hedge has none: it is late.
+	// the name of the status code it follows; of a timeout, TIMEOUT. Hedges and
+	// panics have none.
 	Reason string
 	// Attempt is the number of the attempt that will follow a retry, or that a
 	// hedge started: 1 for the first one after the original.
 	Attempt int
-	// Delay is how long a retry waits before it is sent.
+	// Delay is how long a retry waits before it is sent; of a refusal, after how
+	// long it says to try again, 0 if it does not.
 	Delay time.Duration
 	// Err is the error of the refusal, of the attempt that is retried, of the
-	// timeout; nil of a hedge.
+	// timeout; of a panic, the INTERNAL that a Recover makes of it; nil of a hedge.
 	Err error
 	// Panic is the value of a panic that was caught; nil if it went on.
 	Panic any
+}
+
+// LogValue returns what there is to log of e, for slog. What is zero is left out,
+// and so is the request: see [RPC.LogValue].
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("kind", e.Kind.String())}
+	if e.RPC != nil {
+		attrs = append(attrs, slog.Any("rpc", e.RPC))
+	}
+	if e.Layer != "" {
+		attrs = append(attrs, slog.String("layer", e.Layer))
+	}
+	if e.Reason != "" {
+		attrs = append(attrs, slog.String("reason", e.Reason))
+	}
+	if e.Attempt != 0 {
+		attrs = append(attrs, slog.Int("attempt", e.Attempt))
+	}
+	if e.Delay != 0 {
+		attrs = append(attrs, slog.Duration("delay", e.Delay))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.Any("err", e.Err))
+	}
+	if e.Panic != nil {
+		attrs = append(attrs, slog.String("panic", fmt.Sprint(e.Panic)))
+	}
+	return slog.GroupValue(attrs...)
 }
 
 // observer is a list of those who are told of events, the innermost first. An

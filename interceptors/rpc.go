@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 
@@ -97,6 +98,17 @@ type RPC struct {
 
 	leaf leaf   // the handler, invoker or stream at the end of the stack
 	more *extra // what few RPCs have; nil for most
+}
+
+// LogValue returns what there is to log of r, for slog: method, kind, side and
+// attempt. The request is left out: what is in it is not for every log.
+func (r RPC) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("method", r.Method),
+		slog.String("kind", r.Kind.String()),
+		slog.String("side", r.Side.String()),
+		slog.Int("attempt", r.Attempt),
+	)
 }
 
 // A leaf is the end of a stack: it runs the RPC itself. There is one
