@@ -16,9 +16,9 @@
 // keeps many clients from running to the same endpoint at once; comparing is
 // what makes the longest line short.
 //
-//  1. The load is the mean latency of about the last second times the calls in
-//     flight plus one ([load.EWMA]). Latency differences of less than a fifth are
-//     taken for chance.
+//  1. The load is the mean latency of about the last second, times the calls in
+//     flight and the one that is to be sent ([load.EWMA]). Latency differences of
+//     less than a fifth are taken for chance.
 //  2. An endpoint that fails three times in a row, or half of the time, is
 //     banned for some two seconds. Then one call tries it out. While the tries
 //     fail the ban doubles, up to a minute. Where calls to all endpoints fail,
@@ -28,8 +28,12 @@
 //     first: that is long enough for a pause, and doubling soon makes it long
 //     enough for an endpoint that is sick.
 //
-// At most half of the endpoints are banned at a time. Each of these figures is a
-// field of [Config].
+// At most half of the endpoints are banned at a time. Most of these figures are
+// fields of [Config].
+//
+// Where the resolver gives endpoints different weights, as xDS does, the policy
+// draws each in proportion to its weight, and compares what is in flight in
+// relation to it. Endpoints of a [Balancer] and a [ClientConn] have no weights.
 //
 // # What is known of an endpoint
 //
@@ -49,9 +53,17 @@
 //
 // # When there is nobody
 //
+// This is about the policy; [Balancer] and [ClientConn] say what they do.
+//
 // The picker never queues: gRPC would wake every waiting call at every change. A
 // call that finds no room at the endpoints that were looked at ends with
-// RESOURCE_EXHAUSTED ([ErrFull]); gRPC's own retry and wait-for-ready do not
-// apply to such an end. Where the resolver names no endpoint, a call ends with
-// UNAVAILABLE, and one that waits for readiness waits.
+// RESOURCE_EXHAUSTED ([ErrFull], reason LIMIT_FULL), unless Config.OnFull says
+// otherwise. One that finds them all banned is sent to one of them, or, if
+// Config.OnBanned says so, ends with UNAVAILABLE ([ErrBanned], reason
+// CIRCUIT_OPEN). gRPC's own retry and wait-for-ready do not apply to these ends.
+//
+// Where no endpoint is connected, gRPC decides as with its own policies: a call
+// waits while one is connecting, and ends with UNAVAILABLE when they have failed,
+// or when the resolver names none; one that waits for readiness goes on waiting.
+// gRPC makes these statuses, so they carry no reason.
 package balance

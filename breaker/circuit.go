@@ -160,8 +160,8 @@ func (c *Circuit) Enter(now int64) (t turret.Ticket, wait time.Duration, ok bool
 	return c.enterSlowly(now)
 }
 
-// EnterClosed is Enter for a circuit that is closed, and nothing for any other.
-// data is all of the ticket.
+// EnterClosed is Enter for a circuit that is closed; to any other it does nothing,
+// and ok is false. The ticket is turret.Ticket{Data: data}.
 func (c *Circuit) EnterClosed() (data uint64, ok bool) {
 	epoch := c.epoch.Load()
 	return epoch, epoch&(1<<stateBits-1) == uint64(Closed)
@@ -228,12 +228,13 @@ func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
 
 // Leave says how a call that Enter let pass ended.
 //
-// Success ends a row of failures; Failure prolongs it. Overload counts as a
-// failure for the share, and neither prolongs nor ends a row: a server that
-// says it is full is alive, and one that says nothing else does not recover by
-// being asked. Ignored and Unused count for nothing. A probe succeeds with
-// Success and fails with Failure or Overload; with Ignored or Unused it frees
-// its place without a verdict, and the next call is the probe.
+// Success ends a row of failures; Failure prolongs it. Overload neither prolongs
+// nor ends a row, for a server that says it is full is alive; but it counts as a
+// failure for the share, for one that says hardly anything else has to be left
+// alone. Ignored and Unused count for nothing, and so does a call that entered
+// before the last change of state. A probe succeeds with Success and fails with
+// Failure or Overload; with Ignored or Unused it frees its place without a
+// verdict, and the next call is the probe.
 func (c *Circuit) Leave(now int64, t turret.Ticket, o turret.Outcome) Verdict {
 	epoch := c.epoch.Load()
 	if t.Data != epoch {

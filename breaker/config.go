@@ -42,14 +42,16 @@ type Config struct {
 	// Backoff says how long the breaker stays open: Base the first time (0
 	// means 1 s), doubled up to Max (0 means a minute, or Base if that is
 	// longer) each time that a probe fails. Jitter 0 means 0.25: the period is
-	// uniform over the last quarter of what it is at most, so that the clients
+	// anything from three quarters of that up to all of it, so that the clients
 	// of one server do not all probe it at the same instant. The other values
 	// mean what [retry.Backoff] says, except that Base must not be negative.
 	Backoff retry.Backoff
 	// OnChange, if not nil, is told of each change of state, in order, one at
-	// a time, with no lock held: it may call the breaker's methods. It runs on
-	// the goroutine of the call that caused the change, or of a call that
-	// caused an earlier one. If it panics, the panic is that call's.
+	// a time, with no lock held: it may call the breaker's methods. Of the change
+	// to HalfOpen it is told when the first probe enters, which may be long after
+	// the open period: a breaker has no timer. It runs on the goroutine of the
+	// call that caused the change, or of a call that caused an earlier one. If it
+	// panics, the panic is that call's.
 	OnChange func(from, to State)
 }
 

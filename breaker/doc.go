@@ -18,7 +18,9 @@
 // passes as a probe. If the probe ends without saying anything about the other
 // side (its caller cancelled it, or it was never sent), the next call is the
 // probe: unlike a breaker that counts a cancelled probe as a failure or waits
-// for ever for its verdict, this one cannot be kept open by impatient callers.
+// for ever for its verdict, this one cannot be kept open by impatient callers. Nor
+// by a probe that does not end, such as a long stream: once it has taken as long
+// as the longest open period, further calls are probes too.
 //
 // [turret.Gated] makes a layer of a Breaker, interceptors.Breaker one for gRPC,
 // and package balance keeps a [Circuit], a Breaker without a clock, for each
