@@ -363,8 +363,8 @@ func TestBalancerOver(t *testing.T) {
 				defer b.Close()
 				_, err := b.Call(t.Context(), "") // it may come too early, and waits then
 				r, ok := errors.AsType[*turret.Refusal](err)
-				if !ok || r.Reason != turret.ReasonNoEndpoint || r.Kind != turret.KindUnavailable || !strings.Contains(err.Error(), tt.want) {
-					t.Errorf("Call: %v, want a refusal: %s", err, tt.want)
+				if !ok || r.Reason != turret.ReasonNoEndpoint || r.Kind != turret.KindUnavailable || err.Error() != "balance: "+tt.want {
+					t.Errorf("Call: %v, want a refusal: balance: %s", err, tt.want)
 				}
 				err = b.Ready(t.Context())
 				if !turret.Final(err) || !strings.Contains(err.Error(), tt.want) || !errors.Is(err, balance.ErrNoEndpoint) {

@@ -275,11 +275,11 @@ func (g *group[K, S]) verdict() error {
 	defer g.news.Unlock()
 	switch {
 	case g.news.failure != nil:
-		return fmt.Errorf("balance: %w, discovery has failed: %v", ErrNoEndpoint, g.news.failure) //nolint:errorlint // see above
+		return fmt.Errorf("%w, discovery has failed: %v", ErrNoEndpoint, g.news.failure) //nolint:errorlint // see above
 	case g.news.last != nil:
-		return fmt.Errorf("balance: %w, the last one failed: %w", ErrNoEndpoint, g.news.last)
+		return fmt.Errorf("%w, the last one failed: %w", ErrNoEndpoint, g.news.last)
 	default:
-		return fmt.Errorf("balance: %w, and there will be none", ErrNoEndpoint)
+		return fmt.Errorf("%w, and there will be none", ErrNoEndpoint)
 	}
 }
 
