@@ -61,11 +61,18 @@ func (c ClientConfig) Validate() error { return c.Balance.Validate() }
 // grpc.WaitForReady or [ClientConfig] says otherwise, ends with UNAVAILABLE
 // ([ErrUnreachable]) when the last attempt to connect has failed at every
 // endpoint, and when all have left. Before the source has said anything, and while
-// endpoints are connecting for the first time or are full, all wait, until their
-// context ends: DEADLINE_EXCEEDED or CANCELLED, with what is known about the
-// endpoints in the text. Refusals are RESOURCE_EXHAUSTED ([ErrFull]) and
-// UNAVAILABLE, as in package interceptors. An RPC that its endpoint's stack has
-// refused, unsent, is passed on to another endpoint, three times at most.
+// endpoints are connecting for the first time, or their stacks are not ready (a
+// limit is full, a breaker open), all wait, until their context ends:
+// DEADLINE_EXCEEDED or CANCELLED, with what is known about the endpoints in the
+// text. Refusals are RESOURCE_EXHAUSTED ([ErrFull]) and UNAVAILABLE, as in package
+// interceptors. An RPC that its endpoint's stack has refused, unsent, is passed on
+// to another endpoint, three times at most.
+//
+// Once it is with the grpc.ClientConn of its endpoint an RPC stays there. If the
+// connection is lost before the RPC was sent, or the server shuts down, gracefully
+// too, it waits for a new one there, and ends with UNAVAILABLE when that cannot be
+// made: put a Retry into ClientConfig.Stack. (Inside one channel, as with WithP2C,
+// gRPC sends it to another endpoint.)
 //
 // The errors of RPCs that found no connection name the endpoint that failed last,
 // and gRPC's reason: "no endpoint can be reached: 10.0.0.1:443: connection error:
