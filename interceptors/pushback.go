@@ -15,13 +15,14 @@ import (
 // pushbackError is the error of an attempt whose server said when to come back.
 // It is a status error like the one in it.
 type pushbackError struct {
-	err   error
-	after time.Duration // negative: do not come back
+	err    error
+	status *status.Status // of err
+	after  time.Duration  // negative: do not come back
 }
 
 func (e *pushbackError) Error() string              { return e.err.Error() }
 func (e *pushbackError) Unwrap() error              { return e.err }
-func (e *pushbackError) GRPCStatus() *status.Status { return Status(e.err) }
+func (e *pushbackError) GRPCStatus() *status.Status { return e.status }
 
 // withPushback hangs on err what trailer says about coming back, if it says
 // anything.
@@ -33,7 +34,7 @@ func withPushback(err error, trailer metadata.MD) error {
 	if !said {
 		return err
 	}
-	return &pushbackError{err, after}
+	return &pushbackError{err, Status(err), after}
 }
 
 // askedDelay returns what the server said about coming back: the pushback of

@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,7 @@ func FuzzStatus(f *testing.F) {
 		f.Add([]byte{1, 5, 128 + op, 0})
 		f.Add([]byte{2, op, 128 + op, 0, 64, op})
 		f.Add([]byte{2, 1, 129, 0, 130, 0, 100, op, 128 + op, 0})
+		f.Add(bytes.Repeat([]byte{128 + op, 0}, 32))
 	}
 	f.Fuzz(func(t *testing.T, program []byte) {
 		err := errorTree(program)
@@ -129,6 +131,31 @@ func checkHandled(t *testing.T, err error) {
 	}
 	if h.Error() != err.Error() || Code(h) != Code(err) || !proto.Equal(Status(h).Proto(), Status(err).Proto()) {
 		t.Errorf("handled(%#v) is %v with status %v, want the same text and %v", err, h, Status(h), Status(err))
+	}
+}
+
+// countedError counts how often it was asked for its status.
+type countedError struct {
+	error
+
+	asked *int
+}
+
+func (e countedError) GRPCStatus() *status.Status {
+	*e.asked++
+	return status.New(codes.Unavailable, "down")
+}
+
+// Each Retry that an error passes may hang a pushback on it: what one more costs
+// does not double what all of them cost.
+func TestStatusBehindManyPushbacks(t *testing.T) {
+	asked := 0
+	var err error = countedError{errors.New("down"), &asked}
+	for range 20 {
+		err = withPushback(err, metadata.MD{comeback.Key: {"5"}})
+	}
+	if got := Status(err); got.Code() != codes.Unavailable || asked > 100 {
+		t.Errorf("%v, and the error was asked %d times for its status", got, asked)
 	}
 }
 
