@@ -65,20 +65,16 @@ func (c ClientConfig) Validate() error { return c.Balance.Validate() }
 // limit is full, a breaker open), all wait, until their context ends:
 // DEADLINE_EXCEEDED or CANCELLED, with what is known about the endpoints in the
 // text. Refusals are RESOURCE_EXHAUSTED ([ErrFull]) and UNAVAILABLE, as in package
-// interceptors. An RPC that its endpoint's stack has refused, unsent, is passed on
-// to another endpoint, three times at most.
-//
-// Once it is with the grpc.ClientConn of its endpoint an RPC stays there. If the
-// connection is lost before the RPC was sent, or the server shuts down, gracefully
-// too, it waits for a new one there, and ends with UNAVAILABLE when that cannot be
-// made: put a Retry into ClientConfig.Stack. (Inside one channel, as with WithP2C,
-// gRPC sends it to another endpoint.)
+// interceptors. An RPC that its endpoint's stack has refused, unsent, or that finds
+// the connection lost, as when the server shuts down gracefully, is passed on to
+// another endpoint, three times at most.
 //
 // The errors of RPCs that found no connection name the endpoint that failed last,
 // and gRPC's reason: "no endpoint can be reached: 10.0.0.1:443: connection error:
 // ... connection refused". Where the dial options or a resolver bring a service
 // config of their own, and until a resolver has first found a name, gRPC does not
-// tell the reason, and they do not.
+// tell the reason, and they do not; and an RPC that finds its endpoint's connection
+// lost waits there for a new one.
 //
 // Use [NewClientConn]; the methods may be called concurrently.
 type ClientConn struct {

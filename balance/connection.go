@@ -87,9 +87,14 @@ func (c *connection) note(state connectivity.State) {
 		c.count(false)
 	default:
 	}
+	c.setUp(state == connectivity.Ready)
+}
+
+// setUp notes whether there is a connection.
+func (c *connection) setUp(up bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if up := state == connectivity.Ready; up != c.up.Load() {
+	if up != c.up.Load() {
 		c.up.Store(up)
 		close(c.changed)
 		c.changed = make(chan struct{})

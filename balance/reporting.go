@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,15 +13,20 @@ import (
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/turret-go/turret"
 )
 
 // reportingName is the policy of the connections of a ClientConn, in their
 // default service config. It is gRPC's pick_first, which they would have anyway,
-// and tells the connection why it could not be made: gRPC says so to the policy
-// of a channel, and to RPCs that fail for it, but not with the channel's state.
+// and does two things more. It tells the connection why it could not be made: gRPC
+// says so to the policy of a channel, and to RPCs that fail for it, but not with
+// the channel's state. And it hands RPCs back that find the connection lost, where
+// pick_first lets them wait for a new one: another endpoint may have one.
 //
 // Service configs of the dial options, and of resolvers, replace it, and there is no
-// policy before a resolver has first found the name. The reason is not known then.
+// policy before a resolver has first found the name. The reason is not known then,
+// and RPCs wait.
 const reportingName = "turret.reporting_pick_first"
 
 func init() { balancer.Register(reportingBuilder{}) }
@@ -85,13 +91,27 @@ func (r *reporter) UpdateClientConnState(s balancer.ClientConnState) error {
 	return r.Balancer.UpdateClientConnState(s)
 }
 
-// UpdateState comes from pick_first, whose pickers say why there is no connection:
-// RPCs end with that.
+// UpdateState comes from pick_first, whose pickers say why there is no connection.
 func (r *reporter) UpdateState(s balancer.State) {
-	if c := r.to.Load(); c != nil && s.ConnectivityState == connectivity.TransientFailure {
-		if _, err := s.Picker.Pick(balancer.PickInfo{Ctx: context.Background()}); err != nil {
-			c.report(err.Error())
+	if c := r.to.Load(); c != nil && s.ConnectivityState != connectivity.Ready {
+		if s.ConnectivityState == connectivity.TransientFailure {
+			if _, err := s.Picker.Pick(balancer.PickInfo{Ctx: context.Background()}); err != nil {
+				c.report(err.Error())
+			}
 		}
+		c.setUp(false) // before those who are handed back choose again
+		s.Picker = handBack{}
 	}
 	r.ClientConn.UpdateState(s)
 }
+
+// handBack is the picker of a connection that is lost, or has never been there.
+type handBack struct{}
+
+// Pick ends an RPC, which was not sent. It is a status: one that waits for
+// readiness would be kept waiting otherwise.
+func (handBack) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{}, errLost
+}
+
+var errLost = refuse(turret.KindUnavailable, turret.ReasonNoEndpoint, errors.New("the endpoint's connection was lost before the call was sent"))
