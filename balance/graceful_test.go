@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -28,6 +29,7 @@ func TestClientConnGracefulStops(t *testing.T) {
 			s.busy(20 * time.Millisecond)
 			s.start(name)
 			time.Sleep(2 * time.Second) // gRPC has connected again
+			synctest.Wait()
 			if s.open(name) == 0 {
 				t.Fatalf("nobody has connected to %s again", name)
 			}
