@@ -572,10 +572,14 @@ func TestFaultsOfAdopted(t *testing.T) {
 					inBubble(t, f.name+"/"+p.name+"/"+side.String()+"/"+k.String(), func(t *testing.T) {
 						in := newRoom()
 						w, r := p.run(t, f.happen, k, side, in)
-						if side == interceptors.SideClient {
-							wantFaultAtCaller(t, f, r)
-						} else {
+						switch {
+						case side == interceptors.SideServer:
 							wantFaultOutside(t, f, w, r)
+						case p.name == "CloseSend" && status.Code(r.err) == codes.Internal:
+							// CloseSend does not wait: the stack may have ended, and logged the fault,
+							// before the caller's next method.
+						default:
+							wantFaultAtCaller(t, f, r)
 						}
 						synctest.Wait()
 						if err := errors.Join(in.wants(turret.Failure), w.settle()); err != nil {
