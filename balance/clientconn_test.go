@@ -137,12 +137,16 @@ func (s *site) start(names ...string) {
 
 // stop stops a server: its connections break, and it cannot be reached.
 func (s *site) stop(name string) {
-	s.mu.Lock()
-	server := s.servers[name]
-	delete(s.listeners, name)
-	s.mu.Unlock()
-	server.Stop()
+	s.closed(name).Stop()
 	synctest.Wait()
+}
+
+// closed returns a server to which nobody can connect any more.
+func (s *site) closed(name string) *grpc.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, name)
+	return s.servers[name]
 }
 
 func (s *site) seen(name string) error {
@@ -216,21 +220,24 @@ var rpcKinds = map[string]func(ctx context.Context, s *site) error{
 		}
 		return theEnd(stream.Recv())
 	},
-	"bidi stream": func(ctx context.Context, s *site) error {
-		stream, err := s.BidiStream(ctx)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&echov1.BidiStreamRequest{Payload: []byte("hello")}); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		res, err := stream.Recv()
-		if err := echoed(res.GetPayload(), err); err != nil {
-			return err
-		}
-		_ = stream.CloseSend()
-		return theEnd(stream.Recv())
-	},
+	"bidi stream": func(ctx context.Context, s *site) error { return s.bidi(ctx) },
+}
+
+// bidi is a bidirectional stream that sends one message and gets it back.
+func (s *site) bidi(ctx context.Context, opts ...grpc.CallOption) error {
+	stream, err := s.BidiStream(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&echov1.BidiStreamRequest{Payload: []byte("hello")}); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	res, err := stream.Recv()
+	if err := echoed(res.GetPayload(), err); err != nil {
+		return err
+	}
+	_ = stream.CloseSend()
+	return theEnd(stream.Recv())
 }
 
 func echoed(payload []byte, err error) error {
@@ -854,22 +861,8 @@ func TestClientConnOnFinish(t *testing.T) {
 
 // kindsWith are a unary RPC and a stream with call options.
 var kindsWith = map[string]func(s *site, opts ...grpc.CallOption) error{
-	"unary": (*site).unary,
-	"stream": func(s *site, opts ...grpc.CallOption) error {
-		stream, err := s.BidiStream(s.Context(), opts...)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&echov1.BidiStreamRequest{Payload: []byte("hello")}); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		res, err := stream.Recv()
-		if err := echoed(res.GetPayload(), err); err != nil {
-			return err
-		}
-		_ = stream.CloseSend()
-		return theEnd(stream.Recv())
-	},
+	"unary":  (*site).unary,
+	"stream": func(s *site, opts ...grpc.CallOption) error { return s.bidi(s.Context(), opts...) },
 }
 
 func (s *site) wantFinish(what string, rpc func(s *site, opts ...grpc.CallOption) error, fails bool) {

@@ -39,13 +39,7 @@ func TestClientConnGracefulStops(t *testing.T) {
 
 // gracefulStop ends a server when its RPCs have ended. Nobody can connect to it
 // meanwhile.
-func (s *site) gracefulStop(name string) {
-	s.mu.Lock()
-	server := s.servers[name]
-	delete(s.listeners, name)
-	s.mu.Unlock()
-	server.GracefulStop()
-}
+func (s *site) gracefulStop(name string) { s.closed(name).GracefulStop() }
 
 // busy makes RPCs, unary ones and streams, from many goroutines for so long. All
 // have to succeed.
