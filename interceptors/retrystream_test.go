@@ -71,6 +71,25 @@ func TestMethodsInFlight(t *testing.T) {
 		}
 		c.noMore()
 	})
+	onFakes(t, "Header returns none, and RecvMsg is about to tell why", func(t *testing.T, c *fakes) {
+		s := c.open(bidi)
+		a := c.next()
+		received := recvAsync(s)
+		header := headerAsync(s)
+		a.header(nil)
+		c.noMore()
+		a.finish(errDown)
+		a.recv("", errDown)
+		b := c.next()
+		b.header(metadata.Pairs("from", "second"))
+		if header.running() || len(header.value["from"]) != 1 {
+			t.Errorf("Header: %v, %v", header.value, header.err)
+		}
+		b.recv("hello", nil)
+		if received.running() || received.value != "hello" || received.err != nil {
+			t.Errorf("RecvMsg: %q, %v", received.value, received.err)
+		}
+	})
 	onFakes(t, "SendMsg succeeds", func(t *testing.T, c *fakes) {
 		s := c.open(bidi)
 		a := c.next()

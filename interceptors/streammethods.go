@@ -182,9 +182,7 @@ func (c *clientStream) sendAndKeep(a *attempt, m any) (late bool, err error) {
 // that runs will know; else gRPC tells it who asks for the header, unless the
 // server sent one. A RecvMsg of our own would lose a message. It requires c.mu.
 func (c *clientStream) learn(a *attempt) {
-	for a.receiving && !a.over && !c.sealed {
-		c.wait()
-	}
+	c.hear(a)
 	if a.over || c.sealed {
 		return
 	}
@@ -194,6 +192,14 @@ func (c *clientStream) learn(a *attempt) {
 		c.changed.Broadcast()
 	}()
 	_, _ = a.header()
+}
+
+// hear waits for a RecvMsg that runs on a, as long as that may yet tell that a is
+// over. It requires c.mu.
+func (c *clientStream) hear(a *attempt) {
+	for a.receiving && !a.over && !c.sealed {
+		c.wait()
+	}
 }
 
 // CloseSend closes the sending side, now or when the attempt that follows has
@@ -225,7 +231,11 @@ func (c *clientStream) Header() (metadata.MD, error) {
 			md, err := a.header()
 			return md, c.headerEnded(md, err)
 		case !a.over && !a.learning:
-			if md, _ := a.header(); md != nil || !a.over {
+			md, _ := a.header()
+			if md == nil {
+				c.hear(a) // it may have noticed the end, and be about to tell OnFinish
+			}
+			if md != nil || !a.over {
 				c.seal()
 				return md, nil
 			}
