@@ -118,3 +118,9 @@ func (s *gated[Req, Res]) String() string {
 	}
 	return fmt.Sprintf("%T", s.gate)
 }
+
+// Describe says what the gate says.
+func (s *gated[Req, Res]) Describe(d *Description) { d.Forward(s.gate) }
+
+// Gate returns the gate.
+func (s *gated[Req, Res]) Gate() Gate { return s.gate }
