@@ -1,13 +1,9 @@
 package interceptors
 
 import (
-	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"google.golang.org/grpc"
-
-	"github.com/turret-go/turret"
 )
 
 // This file and the other adopt files make layers of interceptors that exist.
@@ -29,7 +25,7 @@ import (
 func FromServer(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor) Layer {
 	mustHave("FromServer", "unary", unary == nil)
 	mustHave("FromServer", "stream", stream == nil)
-	return adoptServer("from server", unary, stream)
+	return adopt(interceptorSet{name: "from server", unaryServer: unary, streamServer: stream})
 }
 
 // FromUnaryServer is [FromServer] for unary RPCs alone. STREAMS PASS BY: what
@@ -37,7 +33,7 @@ func FromServer(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInter
 // It panics if unary is nil.
 func FromUnaryServer(unary grpc.UnaryServerInterceptor) Layer {
 	mustHave("FromUnaryServer", "unary", unary == nil)
-	return adoptServer("from unary server", unary, nil)
+	return adopt(interceptorSet{name: "from unary server", unaryServer: unary})
 }
 
 // FromStreamServer is [FromServer] for streams alone. UNARY RPCS PASS BY: what
@@ -45,7 +41,7 @@ func FromUnaryServer(unary grpc.UnaryServerInterceptor) Layer {
 // It panics if stream is nil.
 func FromStreamServer(stream grpc.StreamServerInterceptor) Layer {
 	mustHave("FromStreamServer", "stream", stream == nil)
-	return adoptServer("from stream server", nil, stream)
+	return adopt(interceptorSet{name: "from stream server", streamServer: stream})
 }
 
 // FromClient returns a [Layer] made of interceptors of a client: unary for unary
@@ -71,7 +67,7 @@ func FromStreamServer(stream grpc.StreamServerInterceptor) Layer {
 func FromClient(unary grpc.UnaryClientInterceptor, stream grpc.StreamClientInterceptor) Layer {
 	mustHave("FromClient", "unary", unary == nil)
 	mustHave("FromClient", "stream", stream == nil)
-	return adoptClient("from client", unary, stream)
+	return adopt(interceptorSet{name: "from client", unaryClient: unary, streamClient: stream})
 }
 
 // FromUnaryClient is [FromClient] for unary RPCs alone. STREAMS PASS BY: what
@@ -79,7 +75,7 @@ func FromClient(unary grpc.UnaryClientInterceptor, stream grpc.StreamClientInter
 // nil.
 func FromUnaryClient(unary grpc.UnaryClientInterceptor) Layer {
 	mustHave("FromUnaryClient", "unary", unary == nil)
-	return adoptClient("from unary client", unary, nil)
+	return adopt(interceptorSet{name: "from unary client", unaryClient: unary})
 }
 
 // FromStreamClient is [FromClient] for streams alone. UNARY RPCS PASS BY: what
@@ -87,7 +83,7 @@ func FromUnaryClient(unary grpc.UnaryClientInterceptor) Layer {
 // is nil.
 func FromStreamClient(stream grpc.StreamClientInterceptor) Layer {
 	mustHave("FromStreamClient", "stream", stream == nil)
-	return adoptClient("from stream client", nil, stream)
+	return adopt(interceptorSet{name: "from stream client", streamClient: stream})
 }
 
 func mustHave(constructor, which string, missing bool) {
@@ -96,30 +92,7 @@ func mustHave(constructor, which string, missing bool) {
 	}
 }
 
-// passages counts how often an adopted interceptor has gone on to what is inside
-// it. It may do so from several goroutines.
-type passages struct {
-	begun atomic.Int32
-	sent  atomic.Int32 // those of which it cannot be said that nothing was sent
-}
-
-// begin counts a passage, and returns how many there were before it.
-func (p *passages) begin() int {
-	p.sent.Add(1)
-	return int(p.begun.Add(1)) - 1
-}
-
-// back notes that a passage has come back with err.
-func (p *passages) back(err error) {
-	if errors.Is(err, turret.ErrNotReady) {
-		p.sent.Add(-1)
-	}
-}
-
-// out returns err, the interceptor's, as it is to go on outwards.
-func (p *passages) out(err error) error {
-	if p.sent.Load() > 0 {
-		return turret.Sent(err)
-	}
-	return err
+// adopt returns the layer of the interceptors in a.
+func adopt(a interceptorSet) Layer {
+	return func(inner Service) Service { return &adopted{a, inner, unaryEntry{service: inner}} }
 }

@@ -46,7 +46,7 @@ func Hedge(c hedge.Config) Layer {
 
 // hedgeOf is the request of a hedge.
 func hedgeOf(_ context.Context, rpc *RPC, attempt int) (*RPC, bool) {
-	return rpc.leaf.(*unaryClient).fork(rpc, attempt)
+	return rpc.end().fork(rpc, attempt)
 }
 
 // An answer is what an attempt ended with, if need be beside an error.
@@ -64,13 +64,10 @@ type hedgeService struct {
 }
 
 func (s *hedgeService) Call(ctx context.Context, rpc *RPC) (any, error) {
-	leaf, ok := rpc.leaf.(*unaryClient)
-	if !ok {
+	r := rpc.end().hedge(rpc)
+	if r == nil {
 		return s.Service.Call(ctx, rpc)
 	}
-	leaf.repeat(rpc, 0)
-	leaf.learnType()
-	r := leaf.repetition
 	a, err := s.hedged.Call(r.of.carried(ctx), rpc)
 	if a.of != r {
 		a.of.publish()
@@ -91,7 +88,7 @@ type hedgeAttempts struct{ inner Service }
 func (s *hedgeAttempts) Ready(ctx context.Context) error { return s.inner.Ready(ctx) }
 
 func (s *hedgeAttempts) Call(ctx context.Context, rpc *RPC) (answer, error) {
-	r := rpc.leaf.(*unaryClient).repetition
+	r := rpc.end().hedge(rpc)
 	first := !r.forked
 	if !first {
 		r.forked = false // for a Hedge inside this one it is the first

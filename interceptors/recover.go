@@ -5,13 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
-
-// errPanic says nothing of what happened: it goes to the peer.
-var errPanic = status.Error(codes.Internal, "internal error")
 
 // Recover returns a [Layer] that turns a panic inside it into INTERNAL. Nothing
 // of the panic leaves the process: its value and its stack go to each f, or to

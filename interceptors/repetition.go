@@ -2,61 +2,59 @@ package interceptors
 
 import (
 	"context"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/turret-go/turret/internal/tried"
 )
 
-// A repetition is what the leaf of a client stack keeps of a unary RPC that may
-// be tried more than once, one attempt after the other: so that every attempt
-// starts with what the caller gave, and that the pushback of a server is seen.
-// All clients whose RPCs may be repeated pay for its size.
+// A repetition is what a unaryClient keeps of an RPC that may have several
+// attempts: so that each attempt starts with what the caller gave, and that the
+// pushback of a server is seen. Every RPC inside a Retry or Hedge pays for its
+// size.
 type repetition struct {
 	attempts int32 // begun so far
-	forked   bool  // this is of a hedge that has not begun, see fork
+	forked   bool  // this is of a hedge that has not begun, see unaryClient.fork
 	first    try   // in place: most RPCs have no other
 	of       *tries
 	own      tries // what of points to, unless this is of a hedge
 
-	// For Hedge: the type of the reply, if it is a message, and the refusal of
-	// the first attempt, to be told if another one takes its place.
+	// For Hedge: the type of the reply, if that is a message of protobuf, and
+	// the refusal of the first attempt, an event of its own only if another
+	// attempt takes its place.
 	message protoreflect.MessageType
 	refused *Event
 
-	*variables
+	*destinations
 }
 
-// A try is one attempt. It is not used again for the next one: an interceptor
+// A try is one attempt. The next one does not use it again: an interceptor
 // behind the stack that abandons calls may leave one running.
 type try struct {
 	trailer metadata.MD
 	few     [2]grpc.CallOption // generated code has one, and trailer is another
 }
 
-// variables are those of the caller, and of layers outside, that attempts write
-// to.
-type variables struct {
-	targets  []target  // where header, trailer and peer are wanted, with what was there before
-	replyWas any       // a copy of what the reply pointed to; nil if that was empty
-	diverted []*target // what a hedge writes to, and in place of what
+// destinations is what attempts of an RPC write to: variables and reply of the
+// caller, and variables of layers outside.
+type destinations struct {
+	variables []variable  // with what they held before the RPC
+	replyWas  any         // a copy of what the reply pointed to; nil if that was empty
+	diverted  []*variable // of a hedge: what it writes to, and in place of what
 }
 
-// none is for RPCs without variables, as nearly all are.
-var none = new(variables)
+// none is for RPCs that write to no variable and an empty reply, as nearly all do.
+var none = new(destinations)
 
-// tries is what all attempts of an RPC share, those that run side by side too.
+// tries is what all attempts of an RPC share, those side by side too.
 type tries struct {
 	begun  atomic.Int32  // so far
-	record *tried.Record // the endpoints that they were sent to; nil if nobody asks
+	record *tried.Record // the endpoints that they were sent to; nil if no balancer asks
 }
 
 // carried returns ctx with t's record. It is called before attempts run side by
@@ -75,26 +73,18 @@ func (t *tries) carried(ctx context.Context) context.Context {
 	}
 }
 
-// A target is a variable that a call option writes to, and a value for it.
-type target struct {
-	md        *metadata.MD
-	mdValue   metadata.MD
-	peer      *peer.Peer
-	peerValue peer.Peer
-}
-
 // init makes r ready for its first attempt. added are the options of layers
 // outside.
 func (r *repetition) init(callers, added []grpc.CallOption, reply any, of *tries) {
 	r.of = of
-	targets, was := appendTargets(appendTargets(nil, callers), added), snapshot(reply)
+	variables, was := appendVariables(appendVariables(nil, callers), added), snapshot(reply)
 	switch {
-	case r.variables != nil:
-		r.targets, r.replyWas = targets, was
-	case targets == nil && was == nil:
-		r.variables = none
+	case r.destinations != nil:
+		r.variables, r.replyWas = variables, was
+	case variables == nil && was == nil:
+		r.destinations = none
 	default:
-		r.variables = &variables{targets: targets, replyWas: was}
+		r.destinations = &destinations{variables: variables, replyWas: was}
 	}
 }
 
@@ -107,8 +97,8 @@ func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption, reply any) ([]gr
 	return r.next(callers, rpc.added())
 }
 
-// next is begin for one who may want what an attempt before it left: an adopted
-// interceptor that calls its invoker again.
+// next is begin for an adopted interceptor that calls its invoker again: it may
+// want what the attempt before has left, so that nothing is restored.
 func (r *repetition) next(callers, added []grpc.CallOption) (opts []grpc.CallOption, trailer *metadata.MD) {
 	t := &r.first
 	if r.attempts > 0 {
@@ -131,68 +121,37 @@ func (r *repetition) in(ctx context.Context) context.Context {
 
 // restore puts back what an attempt has left in the variables and in the reply.
 func (r *repetition) restore(reply any) {
-	setTargets(r.targets)
+	storeAll(r.variables)
 	restoreReply(reply, r.replyWas)
 }
 
-// snapshot returns a shallow copy of the message that reply points to, so that
-// what an attempt leaves in it can be undone: not every codec resets what it
-// unmarshals into. A message that is empty, as nearly all are, needs none, and
-// neither does one of protobuf, whose codec resets it.
-func snapshot(reply any) any {
-	if _, ok := reply.(proto.Message); ok {
-		return nil
-	}
-	v := reflect.ValueOf(reply)
-	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().IsZero() {
-		return nil
-	}
-	return v.Elem().Interface()
+// divert returns opts with variables of r's own, of a hedge, in the place of
+// those that they write to, which begin with the values of before.
+func (r *repetition) divert(opts []grpc.CallOption, before []variable) []grpc.CallOption {
+	opts, own := divert(opts, before)
+	r.diverted = append(r.diverted, own...)
+	return opts
 }
 
-func restoreReply(reply, was any) {
-	v := reflect.ValueOf(reply)
-	if v.Kind() != reflect.Pointer || v.IsNil() {
-		return
-	}
-	message, ok := reply.(proto.Message)
-	switch {
-	case ok:
-		proto.Reset(message)
-	case was == nil:
-		v.Elem().SetZero()
-	default:
-		v.Elem().Set(reflect.ValueOf(was))
+// publish stores what the attempts of a hedge have left in variables of its own
+// in those that they stand for. No attempt may be running. (The reply is the
+// attempt's result, and on its way to the caller.)
+func (r *repetition) publish() {
+	for _, v := range r.diverted {
+		v.store()
 	}
 }
 
-// appendTargets appends the variables that opts write to, each with the value
-// that it has now.
-func appendTargets(targets []target, opts []grpc.CallOption) []target {
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			targets = append(targets, target{md: o.HeaderAddr, mdValue: *o.HeaderAddr})
-		case grpc.TrailerCallOption:
-			targets = append(targets, target{md: o.TrailerAddr, mdValue: *o.TrailerAddr})
-		case grpc.PeerCallOption:
-			targets = append(targets, target{peer: o.PeerAddr, peerValue: *o.PeerAddr})
-		}
-	}
-	return targets
-}
+// previousAttempts is the request header in which a client says how many
+// attempts of the same RPC came before this one (gRFC A6).
+const previousAttempts = "grpc-previous-rpc-attempts"
 
-// setTargets gives the variables their values.
-func setTargets(targets []target) {
-	for i := range targets {
-		targets[i].set()
+// withPreviousAttempts sets the header previousAttempts to n.
+func withPreviousAttempts(ctx context.Context, n string) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx) // a copy
+	if md == nil {
+		md = metadata.MD{}
 	}
-}
-
-func (t *target) set() {
-	if t.peer != nil {
-		*t.peer = t.peerValue
-	} else {
-		*t.md = t.mdValue
-	}
+	md.Set(previousAttempts, n)
+	return metadata.NewOutgoingContext(ctx, md)
 }

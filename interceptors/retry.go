@@ -127,7 +127,7 @@ func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.Side == SideServer {
 		return s.inner.Call(ctx, rpc)
 	}
-	rpc.leaf.repeat(rpc, s.replayLimit)
+	rpc.end().repeat(rpc, s.replayLimit)
 	reply, err := s.Service.Call(ctx, rpc)
 	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
 		err = interrupted(i)
@@ -170,7 +170,7 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 		}
 		return d
 	}
-	a.Req.leaf.restore()
+	a.Req.end().restore()
 	next := *a.Req
 	next.Attempt++
 	d.Req = &next

@@ -288,7 +288,7 @@ func TestSettle(t *testing.T) {
 				t.Fatal(err)
 			}
 			found := strings.Join(rpcGoroutines(true), "\n")
-			for _, want := range []string{"interceptors.(*clientStream)", "grpc.newClientStream", "grpc.(*Server).handleStream"} {
+			for _, want := range []string{"interceptors.(*streamClient)", "grpc.newClientStream", "grpc.(*Server).handleStream"} {
 				if !strings.Contains(found, want) {
 					t.Errorf("no goroutine runs %s in:\n%s", want, found)
 				}

@@ -2,28 +2,10 @@ package interceptors
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 
 	"google.golang.org/grpc"
-
-	"github.com/turret-go/turret"
 )
-
-// A Layer is a layer around RPCs of all kinds, on both sides. The result of its
-// service is the reply message of a unary RPC, and nil for a stream.
-//
-// What this package says of a layer holds for many RPCs at once: the services
-// that its layers make may be called concurrently, and so are the functions,
-// matchers, gates and interceptors that the layers are given. One Layer value
-// may be used in several stacks, which then share its state.
-type Layer = turret.Layer[*RPC, any]
-
-// A Service runs RPCs. Its Call is one RPC from opening to end, streams
-// included.
-type Service = turret.Service[*RPC, any]
 
 // A Stack is a stack of layers as the four interceptors of gRPC. It is built
 // once, and everything that its layers keep (limits, budgets, breakers) is
@@ -33,10 +15,10 @@ type Service = turret.Service[*RPC, any]
 //
 // A Stack may be used concurrently and must be made by [New].
 type Stack struct {
-	service Service
-	empty   bool
-	layers  []Service   // what each layer made, outermost first; for String
-	repeats atomic.Bool // a layer prepares RPCs for repetition, see newUnaryClient
+	unaryEntry // the outermost service, and what the unary RPCs of clients share
+
+	empty  bool
+	layers []Service // what each layer made, outermost first; for String
 }
 
 // New returns a stack of layers. The first one listed is outermost: it sees the
@@ -49,30 +31,47 @@ func New(layers ...Layer) *Stack {
 	return s
 }
 
-// stacked puts layers around inner, and returns the outermost service and what
-// each layer made, outermost first. constructor is whom to blame for a layer
-// that makes nothing.
-func stacked(constructor string, layers []Layer, inner Service) (outermost Service, made []Service) {
-	for i, layer := range slices.Backward(layers) {
-		if layer == nil {
-			continue
+// UnaryServer returns the interceptor of unary RPCs for the server side.
+func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if s.empty {
+			return handler(ctx, req)
 		}
-		if inner = layer(inner); inner == nil {
-			panic(fmt.Sprintf("interceptors: %s: layer %d returned a nil service, must not", constructor, i))
-		}
-		made = append(made, inner)
+		return handleUnary(ctx, s.service, req, info, handler)
 	}
-	slices.Reverse(made)
-	return inner, made
 }
 
-// leafService is the innermost service of every stack: it hands the RPC to the
-// leaf that the RPC carries. It is always ready.
-type leafService struct{}
+// StreamServer returns the interceptor of streams for the server side.
+func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if s.empty {
+			return handler(srv, stream)
+		}
+		return handleStream(s.service, srv, stream, info, handler)
+	}
+}
 
-func (leafService) Ready(context.Context) error { return nil }
+// UnaryClient returns the interceptor of unary RPCs for the client side.
+func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if s.empty {
+			return invoker(ctx, method, req, reply, cc, opts...)
+		}
+		return s.invoke(ctx, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
+	}
+}
 
-func (leafService) Call(ctx context.Context, rpc *RPC) (any, error) { return rpc.leaf.call(ctx, rpc) }
+// StreamClient returns the interceptor of streams for the client side.
+func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		if s.empty {
+			return streamer(ctx, desc, cc, method, opts...)
+		}
+		c := newStreamClient(RPC{Method: method, Side: SideClient}, desc, cc, streamer, opts)
+		go c.run(ctx, s.service)
+		return c.open()
+	}
+}
 
 // ServerOptions returns both server interceptors as options of grpc.NewServer.
 // They are chained behind interceptors of options before them.
@@ -111,22 +110,4 @@ func (s *Stack) String() string {
 		lines[i] = describe(layer)
 	}
 	return strings.Join(lines, "\n")
-}
-
-func describe(s Service) string {
-	if d, ok := s.(fmt.Stringer); ok {
-		return d.String()
-	}
-	return fmt.Sprintf("%T", s)
-}
-
-// describeInside describes layers behind a heading, each indented.
-func describeInside(heading string, layers []Service) string {
-	var b strings.Builder
-	b.WriteString(heading)
-	for _, layer := range layers {
-		b.WriteString("\n  ")
-		b.WriteString(strings.ReplaceAll(describe(layer), "\n", "\n  "))
-	}
-	return b.String()
 }

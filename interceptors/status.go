@@ -148,3 +148,6 @@ func (e *handledError) As(target any) bool {
 		return errors.As(e.err, target)
 	}
 }
+
+// errPanic says nothing of what happened: it goes to the peer.
+var errPanic = status.Error(codes.Internal, "internal error")

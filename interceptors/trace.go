@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync/atomic"
 
-	"google.golang.org/grpc"
-
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/trace"
 )
@@ -73,7 +71,7 @@ func (s *traceService) Call(ctx context.Context, rpc *RPC) (any, error) {
 
 // start starts the span of rpc, and carries its context over the connection.
 func (s *traceService) start(ctx context.Context, rpc *RPC) (context.Context, trace.Span) {
-	call := trace.Call{Method: rpc.Method, Server: rpc.Side == SideServer, Target: rpc.target()}
+	call := trace.Call{Method: rpc.Method, Server: rpc.Side == SideServer, Target: rpc.end().target()}
 	if call.Server {
 		return s.tracer.Start(s.tracer.Extract(ctx, incoming{ctx}), call)
 	}
@@ -133,44 +131,4 @@ func (t *traced) end(err error, panicked bool) {
 		text = Status(err).Message()
 	}
 	t.span.End(codeName(Code(err)), text)
-}
-
-// traced returns the innermost recorded span that r is inside of, or nil.
-func (r *RPC) traced() *traced {
-	if r.more == nil {
-		return nil
-	}
-	return r.more.traced
-}
-
-// isAttempt reports whether r is one of possibly several attempts of an RPC.
-func (r *RPC) isAttempt() bool {
-	if r.Attempt > 0 || r.more != nil && r.more.attempt {
-		return true
-	}
-	switch leaf := r.leaf.(type) {
-	case *unaryClient:
-		return leaf.repetition != nil
-	case *clientStream:
-		leaf.mu.Lock()
-		defer leaf.mu.Unlock()
-		return leaf.replay != nil
-	default:
-		return false
-	}
-}
-
-// target returns what the client of r dialed; empty on a server.
-func (r *RPC) target() string {
-	var conn *grpc.ClientConn
-	switch leaf := r.leaf.(type) {
-	case *unaryClient:
-		conn = leaf.conn
-	case *clientStream:
-		conn = leaf.conn
-	}
-	if conn == nil {
-		return ""
-	}
-	return conn.Target()
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/turret-go/turret/internal/onfinish"
 )
 
-// callStream makes the interceptor the streamer of the leaf, which opens it and
-// waits for its end as it does with a stream of gRPC. The layers inside are
+// adoptStream makes the interceptor of layer the streamer of outer, which opens
+// its stream and waits for the end as with a stream of gRPC. The layers inside are
 // those of further streams, which the interceptor opens.
-func (s *adoptedClient) callStream(ctx context.Context, rpc *RPC, leaf *clientStream) error {
-	a := &adoptedStream{layer: s, rpc: rpc, outer: leaf}
+func adoptStream(ctx context.Context, rpc *RPC, outer *streamClient, layer *adopted) error {
+	a := &adoptedStream{layer: layer, rpc: rpc, outer: outer}
 	a.changed.L = &a.mu
-	_, err := leaf.call(ctx, rpc.with(func(x *extra) { x.streamer = a.open }))
+	_, err := outer.call(ctx, rpc.with(func(x *extra) { x.streamer = a.open }))
 	if p := a.close(); p != nil {
 		panic(p)
 	}
@@ -34,15 +34,15 @@ func (s *adoptedClient) callStream(ctx context.Context, rpc *RPC, leaf *clientSt
 // inside.
 //
 // It cannot know whether an interceptor whose stream inside has ended will open
-// another. While one of the stream's methods runs it may, so that what the
-// method returns decides. While none runs it may not.
+// another one. While a method of the stream runs the interceptor may, so that what
+// the method returns decides. While none runs it may not.
 type adoptedStream struct {
 	grpc.ClientStream // the interceptor's
 	passages
 
-	layer    *adoptedClient
+	layer    *adopted
 	rpc      *RPC
-	outer    *clientStream
+	outer    *streamClient
 	attempt  *attempt        // of outer
 	ctx      context.Context //nolint:containedctx // of the attempt
 	onFinish []func(error)   // of those outside
@@ -51,18 +51,18 @@ type adoptedStream struct {
 
 	mu        sync.Mutex
 	changed   sync.Cond
-	inside    []*clientStream
+	inside    []*streamClient
 	cancel    []context.CancelFunc // of each
 	alive     int                  // of those inside
 	err       error                // with which the last one inside ended
 	receiving bool                 // RecvMsg of the interceptor's stream runs
-	told      error                // what it has returned where the caller did not ask
+	answer    error                // of the RecvMsg that ask made, if it did
 	running   int                  // the interceptor itself, or methods of its stream
-	loose     bool                 // gRPC may write to variables of the caller
+	unsettled bool                 // a stream of gRPC may still write to variables of the caller
 	closing   bool                 // no more streams may be opened
-	over      bool                 // the end is being reported
+	ending    bool                 // the end is being reported
 	reported  bool                 // and has been
-	closed    bool                 // nobody outside waits any more
+	returned  bool                 // adoptStream no longer waits
 	panicked  any                  // what ended it, if that was a panic
 }
 
@@ -75,7 +75,7 @@ func (a *adoptedStream) open(ctx context.Context, desc *grpc.StreamDesc, cc *grp
 	defer a.leave()
 	a.stop = context.AfterFunc(ctx, a.ctxDone)
 	err := a.run(func() (err error) {
-		a.ClientStream, err = a.layer.stream(ctx, desc, cc, method, a.openInside, opts...)
+		a.ClientStream, err = a.layer.streamClient(ctx, desc, cc, method, a.openInside, opts...)
 		return err
 	})
 	if err == nil && a.ClientStream == nil {
@@ -95,10 +95,10 @@ var (
 
 // openInside is the streamer that the interceptor gets.
 func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	rpc := a.rpc.adopted(nil)
+	rpc := a.rpc.inside(nil)
 	rpc.Method = method
 	rpc.Attempt += a.begin()
-	c := newClientStream(rpc, desc, cc, a.outer.streamer, opts)
+	c := newStreamClient(rpc, desc, cc, a.outer.streamer, opts)
 	ended := func(err error) { a.insideEnded(c, err) }
 	c.onFinish = append([]func(error){ended}, c.onFinish...) // first: others may panic
 	ctx, cancel := context.WithCancel(ctx)
@@ -111,7 +111,7 @@ func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, c
 }
 
 // add notes a stream inside, unless it is too late for one.
-func (a *adoptedStream) add(c *clientStream, cancel context.CancelFunc) bool {
+func (a *adoptedStream) add(c *streamClient, cancel context.CancelFunc) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closing {
@@ -126,14 +126,14 @@ func (a *adoptedStream) add(c *clientStream, cancel context.CancelFunc) bool {
 	return true
 }
 
-// insideEnded hears of the end of a stream inside.
-func (a *adoptedStream) insideEnded(c *clientStream, err error) {
+// insideEnded is the OnFinish of a stream inside.
+func (a *adoptedStream) insideEnded(c *streamClient, err error) {
 	a.back(err)
-	loose := c.isLoose()
+	unsettled := c.leavesWriter()
 	a.mu.Lock()
 	a.alive--
 	a.err = err
-	a.loose = a.loose || loose
+	a.unsettled = a.unsettled || unsettled
 	last := a.alive == 0 && a.running == 0
 	a.changed.Broadcast()
 	a.mu.Unlock()
@@ -142,8 +142,8 @@ func (a *adoptedStream) insideEnded(c *clientStream, err error) {
 	}
 }
 
-// ctxDone runs when the attempt's context has ended. Streams inside will say so
-// themselves.
+// ctxDone runs when the attempt's context has ended. It leaves the report to
+// streams inside that are open.
 func (a *adoptedStream) ctxDone() {
 	if err, idle := a.idle(); idle {
 		a.end(err)
@@ -151,7 +151,7 @@ func (a *adoptedStream) ctxDone() {
 }
 
 // idle reports whether no method runs and no stream inside is open, and if so
-// the error with which a stream ends that is not continued.
+// the error of a stream that the interceptor does not continue.
 func (a *adoptedStream) idle() (err error, idle bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -164,16 +164,8 @@ func (a *adoptedStream) idle() (err error, idle bool) {
 	return a.err, true
 }
 
-// isLoose reports whether gRPC may still write to the variables of c's caller: an
-// interceptor behind the stack has made the end up.
-func (c *clientStream) isLoose() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.replay == nil && c.last != nil && !c.last.reported
-}
-
-// end cancels what is left inside, waits until it is over, and reports the end to
-// the stream outside. Only the first end counts.
+// end cancels what is open inside, waits for its end, and reports err to the
+// stream outside. Only the first end counts.
 func (a *adoptedStream) end(err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
@@ -181,7 +173,7 @@ func (a *adoptedStream) end(err error) {
 	a.ended.Do(func() {
 		a.stop()
 		a.mu.Lock()
-		a.over, a.closing = true, true
+		a.ending, a.closing = true, true
 		a.changed.Broadcast()
 		for _, cancel := range a.cancel {
 			cancel()
@@ -189,9 +181,9 @@ func (a *adoptedStream) end(err error) {
 		for a.alive > 0 {
 			a.changed.Wait()
 		}
-		loose := a.loose
+		unsettled := a.unsettled
 		a.mu.Unlock()
-		a.loosen(loose)
+		a.leaveWriter(unsettled)
 		defer a.setReported()
 		for _, f := range a.onFinish {
 			defer f(err) // even if one of them panics
@@ -199,6 +191,7 @@ func (a *adoptedStream) end(err error) {
 	})
 }
 
+// setReported notes that the stream outside has the end.
 func (a *adoptedStream) setReported() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -206,12 +199,12 @@ func (a *adoptedStream) setReported() {
 	a.changed.Broadcast()
 }
 
-// loosen tells the attempt outside whether its end leaves a stream of gRPC
-// behind, which writes to its variables when it ends.
-func (a *adoptedStream) loosen(loose bool) {
+// leaveWriter notes in the attempt outside whether its end leaves a stream of gRPC
+// behind, which writes to the attempt's variables later.
+func (a *adoptedStream) leaveWriter(leaves bool) {
 	a.outer.mu.Lock()
 	defer a.outer.mu.Unlock()
-	a.attempt.loose = loose
+	a.attempt.leavesWriter = leaves
 }
 
 // close waits until nothing runs inside any more, and returns the panic that
@@ -221,29 +214,14 @@ func (a *adoptedStream) close() (panicked any) {
 		a.stop()
 	}
 	a.mu.Lock()
-	a.closed, a.closing = true, true
+	a.returned, a.closing = true, true
 	panicked = a.panicked
 	a.mu.Unlock()
 	for i, c := range a.inside { // there will be no more of them
 		a.cancel[i]()
-		c.await()
+		c.awaitReturn()
 	}
 	return panicked
-}
-
-func (c *clientStream) lastAttempt() *attempt {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
-
-// await waits until the stack of c has returned.
-func (c *clientStream) await() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.done {
-		c.changed.Wait()
-	}
 }
 
 // run runs f, the interceptor or a method of its stream. A panic or
@@ -264,12 +242,14 @@ func (a *adoptedStream) run(f func() error) (err error) {
 	return err
 }
 
+// enter counts the interceptor, or a method of its stream, as running.
 func (a *adoptedStream) enter() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running++
 }
 
+// leave undoes enter, and reports an end of the context that happened meanwhile.
 func (a *adoptedStream) leave() {
 	a.mu.Lock()
 	a.running--
@@ -279,11 +259,11 @@ func (a *adoptedStream) leave() {
 	}
 }
 
-// caught ends the stream with the panic p, nil for a runtime.Goexit. If it has
-// ended before, nobody waits for the panic outside, and it goes on here.
+// caught ends the stream with the panic p, nil for a runtime.Goexit. If the stream
+// had ended before, no goroutine outside waits for it, and the panic goes on here.
 func (a *adoptedStream) caught(p any) {
 	a.mu.Lock()
-	late := a.over || a.closed
+	late := a.ending || a.returned
 	if !late {
 		a.panicked = p
 	}
@@ -310,18 +290,20 @@ func (a *adoptedStream) RecvMsg(m any) error {
 	})
 }
 
-// claim waits until no RecvMsg runs, and says that one will. If the end was told
-// already it returns that instead: not every interceptor can bear to tell twice.
+// claim waits until no RecvMsg runs, and reserves the next one. If ask has already
+// received the end it returns that instead: some interceptors panic or log twice
+// when RecvMsg is called after the end.
 func (a *adoptedStream) claim() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for a.receiving {
 		a.changed.Wait()
 	}
-	a.receiving = a.told == nil
-	return a.told
+	a.receiving = a.answer == nil
+	return a.answer
 }
 
+// release ends what claim or continued reserved.
 func (a *adoptedStream) release() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -360,25 +342,25 @@ func (a *adoptedStream) Header() (md metadata.MD, err error) {
 	return md, err
 }
 
-// continued is for methods after which the caller is to ask RecvMsg, so that
-// nothing is decided yet. But while a Retry outside may go on, it wants to know
-// now. If no stream inside is open, continued waits for a RecvMsg that runs, and
-// reports whether that has opened another one. If not, the stream has ended.
+// continued is for methods that leave it to RecvMsg to show the end. While a Retry
+// outside may still make another attempt, it has to know of the end now. If no
+// stream inside is open, continued waits for a RecvMsg that runs, and reports
+// whether that has opened another one. If not, the stream has ended.
 func (a *adoptedStream) continued() bool {
-	if a.outer.fastRecv.Load() || a.outer.committed() {
+	if a.outer.fastRecv.Load() || a.outer.isCommitted() {
 		return false
 	}
 	a.mu.Lock()
 	ended, before := a.alive == 0 && a.err != nil, len(a.inside)
-	for ended && a.receiving && len(a.inside) == before && !a.over {
+	for ended && a.receiving && len(a.inside) == before && !a.ending {
 		a.changed.Wait()
 	}
-	again := len(a.inside) > before && !a.over
-	ask := ended && !again && !a.over
+	again := len(a.inside) > before && !a.ending
+	ask := ended && !again && !a.ending
 	if ask {
 		a.closing, a.receiving = true, true
 	}
-	for a.over && !a.reported { // who asks will look whether it was
+	for a.ending && !a.reported { // the caller of continued looks whether it was
 		a.changed.Wait()
 	}
 	a.mu.Unlock()
@@ -388,8 +370,8 @@ func (a *adoptedStream) continued() bool {
 	return again
 }
 
-// ask asks RecvMsg how the stream ended, for the interceptor waits to be asked:
-// it may have a line to log then.
+// ask calls RecvMsg to learn how the stream ended, in place of the caller: an
+// interceptor may do its work there, such as writing a line of a log.
 func (a *adoptedStream) ask() {
 	defer a.release()
 	err := a.ClientStream.RecvMsg(new(emptypb.Empty))
@@ -397,12 +379,14 @@ func (a *adoptedStream) ask() {
 	if err == nil { // a message, made up
 		err = a.err
 	}
-	a.told = err
+	a.answer = err
 	a.mu.Unlock()
 	a.end(err)
 }
 
-// CloseSend shows nothing.
+// CloseSend shows no end.
 func (a *adoptedStream) CloseSend() error {
 	return a.run(func() error { return a.ClientStream.CloseSend() })
 }
+
+func (a *adoptedStream) knowsContext() bool { return true }

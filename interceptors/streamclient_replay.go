@@ -1,19 +1,14 @@
 package interceptors
 
 import (
-	"fmt"
 	"io"
 	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 )
 
-// A replay is what a clientStream keeps so that an attempt can be repeated: the
+// A replay is what a streamClient keeps so that an attempt can be repeated: the
 // messages that were sent, as encoded bytes, because callers use message
 // structs again. It is a codec around the one that the stream would use, which
 // sees every message as it is encoded: nothing is encoded twice.
@@ -22,14 +17,14 @@ import (
 // interceptors inside it may replace messages; they see those that are sent
 // again as messages of the same type, and may replace them again.
 //
-// Its fields are guarded by the mutex of the clientStream.
+// Its fields are guarded by the mutex of the streamClient.
 type replay struct {
-	of      *clientStream
-	inner   codec
-	name    string
-	limit   int       // of size
-	targets []target  // where callers want header, trailer and peer, with their first values
-	outside *wrapping // what layers outside the one that repeats wrapped
+	of        *streamClient
+	inner     codec
+	name      string
+	limit     int        // of size
+	variables []variable // where callers want header, trailer and peer, with their first values
+	outside   *wrapping  // what layers outside the one that repeats wrapped
 
 	sending  sending // between take or retake and release
 	messages []kept
@@ -51,24 +46,18 @@ type kept struct {
 	messageType any
 }
 
-// codec is what gRPC's several kinds of codec have in common.
-type codec interface {
-	Marshal(v any) (mem.BufferSlice, error)
-	Unmarshal(data mem.BufferSlice, v any) error
-}
-
 // repeat prepares the stream for more than one attempt. Of several layers that
 // repeat it, the outermost prepares it.
-func (c *clientStream) repeat(rpc *RPC, limit int) {
+func (c *streamClient) repeat(rpc *RPC, limit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.replay != nil || c.attempts > 0 {
 		return
 	}
 	r := &replay{of: c, limit: limit, outside: rpc.wrapping()}
-	r.targets = appendTargets(nil, c.opts)
+	r.variables = appendVariables(nil, c.opts)
 	if rpc.more != nil {
-		r.targets = appendTargets(r.targets, rpc.more.options)
+		r.variables = appendVariables(r.variables, rpc.more.options)
 	}
 	r.messages = r.few[:0]
 	c.replay = r
@@ -76,11 +65,11 @@ func (c *clientStream) repeat(rpc *RPC, limit int) {
 
 // restore puts the caller's variables back, so that they do not show the attempt
 // that is over if the next one never opens.
-func (c *clientStream) restore() {
+func (c *streamClient) restore() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.replay != nil && !c.sealed {
-		setTargets(c.replay.targets)
+	if c.replay != nil && !c.committed {
+		storeAll(c.replay.variables)
 	}
 }
 
@@ -89,8 +78,8 @@ func (c *clientStream) restore() {
 // ended when the next one is under way; and the codec that keeps messages. It
 // requires the mutex.
 func (r *replay) prepare(a *attempt) {
-	a.targets = slices.Clone(r.targets)
-	redirect(a.opts, a.targets)
+	a.variables = slices.Clone(r.variables)
+	redirect(a.opts, a.variables)
 	// If the stream's codec is not known gRPC will say so itself.
 	if r.inner, r.name = chosenCodec(a.opts); r.inner != nil {
 		a.opts = append(a.opts, grpc.ForceCodecV2(r))
@@ -194,18 +183,18 @@ func (r *replay) drop() {
 // if the caller has closed it. RecvMsg runs on a meanwhile: a server that
 // answers every message would otherwise stop reading before the last one.
 // SendMsg waits. It requires c.mu.
-func (c *clientStream) replayInto(a *attempt) {
+func (c *streamClient) replayInto(a *attempt) {
 	if !a.replaying {
 		return
 	}
-	for i := 0; i < len(c.replay.messages) && !a.over && !a.sendDead; i++ {
+	for i := 0; i < len(c.replay.messages) && !a.ended && !a.sendDead; i++ {
 		c.sendAgain(a, c.replay.messages[i])
 	}
-	if c.closed && !a.over {
+	if c.halfClosed && !a.ended {
 		a.closeSend()
 	}
 	a.replaying = false
-	if c.sealed {
+	if c.committed {
 		c.sendFast()
 	}
 	c.changed.Broadcast()
@@ -214,7 +203,7 @@ func (c *clientStream) replayInto(a *attempt) {
 // sendAgain sends a kept message on a, without c.mu, which it requires. An error
 // needs no further report: a local one has ended the attempt, and io.EOF is
 // looked into.
-func (c *clientStream) sendAgain(a *attempt, k kept) {
+func (c *streamClient) sendAgain(a *attempt, k kept) {
 	m := c.replay.decoded(k)
 	c.replay.retake(m, k)
 	defer c.replay.release()
@@ -224,10 +213,10 @@ func (c *clientStream) sendAgain(a *attempt, k kept) {
 	}
 	a.sendDead = true
 	if err != io.EOF { //nolint:errorlint // gRPC returns it unwrapped
-		a.finish(err)
+		a.end(err)
 		return
 	}
-	c.learn(a)
+	c.learnEnd(a)
 }
 
 // decoded returns a message that is k, for those between here and the codec that
@@ -241,94 +230,4 @@ func (r *replay) decoded(k kept) any {
 		return &encoded{k.data}
 	}
 	return m
-}
-
-// An encoded message stands for one that cannot be decoded.
-type encoded struct{ data mem.BufferSlice }
-
-func (e *encoded) String() string { return fmt.Sprintf("message of %d bytes", e.data.Len()) }
-
-// redirect has opts write to the values of targets instead of to the variables.
-func redirect(opts []grpc.CallOption, targets []target) {
-	for i, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			if t := targetOf(targets, o.HeaderAddr, nil); t != nil {
-				opts[i] = grpc.Header(&t.mdValue)
-			}
-		case grpc.TrailerCallOption:
-			if t := targetOf(targets, o.TrailerAddr, nil); t != nil {
-				opts[i] = grpc.Trailer(&t.mdValue)
-			}
-		case grpc.PeerCallOption:
-			if t := targetOf(targets, nil, o.PeerAddr); t != nil {
-				opts[i] = grpc.Peer(&t.peerValue)
-			}
-		}
-	}
-}
-
-func targetOf(targets []target, md *metadata.MD, p *peer.Peer) *target {
-	for i := range targets {
-		if targets[i].md == md && targets[i].peer == p {
-			return &targets[i]
-		}
-	}
-	return nil
-}
-
-// chosenCodec returns the codec that opts choose, as gRPC would, and its name
-// if the choice gives the stream a content-subtype. It returns nil if opts name
-// a codec that does not exist.
-func chosenCodec(opts []grpc.CallOption) (c codec, name string) {
-	var subtype string
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.ForceCodecV2CallOption:
-			c, name = o.CodecV2, o.CodecV2.Name()
-		case grpc.ForceCodecCallOption:
-			c, name = bytesCodec{o.Codec}, o.Codec.Name()
-		case grpc.CustomCodecCallOption:
-			c, name = bytesCodec{o.Codec}, ""
-		case grpc.ContentSubtypeCallOption:
-			subtype = o.ContentSubtype
-		}
-	}
-	if c != nil {
-		return c, name
-	}
-	if subtype == "" {
-		return registeredCodec(proto.Name), ""
-	}
-	return registeredCodec(subtype), subtype
-}
-
-func registeredCodec(name string) codec {
-	if c := encoding.GetCodec(name); c != nil {
-		return bytesCodec{c}
-	}
-	if c := encoding.GetCodecV2(name); c != nil {
-		return c
-	}
-	return nil
-}
-
-// bytesCodec makes a codec of one of the older kinds.
-type bytesCodec struct {
-	inner interface {
-		Marshal(v any) ([]byte, error)
-		Unmarshal(data []byte, v any) error
-	}
-}
-
-func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
-	data, err := c.inner.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
-}
-
-func (c bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	return c.inner.Unmarshal(data.Materialize(), v)
 }

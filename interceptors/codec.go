@@ -1,0 +1,77 @@
+package interceptors
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// codec is what gRPC's several kinds of codec have in common.
+type codec interface {
+	Marshal(v any) (mem.BufferSlice, error)
+	Unmarshal(data mem.BufferSlice, v any) error
+}
+
+// chosenCodec returns the codec that opts choose, as gRPC would, and its name
+// if the choice gives the stream a content-subtype. It returns nil if opts name
+// a codec that does not exist.
+func chosenCodec(opts []grpc.CallOption) (c codec, name string) {
+	var subtype string
+	for _, o := range opts {
+		switch o := o.(type) {
+		case grpc.ForceCodecV2CallOption:
+			c, name = o.CodecV2, o.CodecV2.Name()
+		case grpc.ForceCodecCallOption:
+			c, name = bytesCodec{o.Codec}, o.Codec.Name()
+		case grpc.CustomCodecCallOption:
+			c, name = bytesCodec{o.Codec}, ""
+		case grpc.ContentSubtypeCallOption:
+			subtype = o.ContentSubtype
+		}
+	}
+	if c != nil {
+		return c, name
+	}
+	if subtype == "" {
+		return registeredCodec(proto.Name), ""
+	}
+	return registeredCodec(subtype), subtype
+}
+
+func registeredCodec(name string) codec {
+	if c := encoding.GetCodec(name); c != nil {
+		return bytesCodec{c}
+	}
+	if c := encoding.GetCodecV2(name); c != nil {
+		return c
+	}
+	return nil
+}
+
+// bytesCodec makes a codec of one of the older kinds.
+type bytesCodec struct {
+	inner interface {
+		Marshal(v any) ([]byte, error)
+		Unmarshal(data []byte, v any) error
+	}
+}
+
+func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	data, err := c.inner.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
+}
+
+func (c bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	return c.inner.Unmarshal(data.Materialize(), v)
+}
+
+// An encoded message stands for one that cannot be decoded.
+type encoded struct{ data mem.BufferSlice }
+
+func (e *encoded) String() string { return fmt.Sprintf("message of %d bytes", e.data.Len()) }

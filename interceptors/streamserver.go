@@ -1,0 +1,74 @@
+package interceptors
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+)
+
+// streamServer is a stream of a server, and the leaf of its stack.
+type streamServer struct {
+	RPC
+	once
+
+	srv     any
+	stream  grpc.ServerStream
+	info    *grpc.StreamServerInfo
+	handler grpc.StreamHandler
+	handed  handlerStream // what the handler gets, in place
+}
+
+// handleStream sends a stream through the layers of s, to handler.
+func handleStream(s Service, srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := &streamServer{srv: srv, stream: stream, info: info, handler: handler}
+	c.RPC = RPC{Method: info.FullMethod, Kind: kindOf(info.IsClientStream, info.IsServerStream), Side: SideServer, leaf: c}
+	_, err := s.Call(stream.Context(), &c.RPC)
+	if err != nil {
+		if md := pushback(err); md != nil {
+			stream.SetTrailer(md)
+		}
+	}
+	return edge(err)
+}
+
+func (c *streamServer) call(ctx context.Context, rpc *RPC) (any, error) {
+	return nil, handled(c.handler(c.srv, c.streamOf(ctx, rpc)))
+}
+
+// streamOf returns the stream as layers have made it, with their context.
+func (c *streamServer) streamOf(ctx context.Context, rpc *RPC) grpc.ServerStream {
+	stream := c.stream
+	if w := rpc.wrapping(); w != nil {
+		stream = &serverMessages{stream, w.inward(stream)}
+	}
+	c.handed = handlerStream{stream, ctx}
+	return &c.handed
+}
+
+// adopt gives the interceptor the stream as the layers outside have made it.
+// What the interceptor passes on is the stream of a leaf of its own, for the
+// layers inside.
+func (c *streamServer) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, error) {
+	if a.streamServer == nil {
+		return a.Service.Call(ctx, rpc)
+	}
+	var p passages
+	err := a.streamServer(c.srv, c.streamOf(ctx, rpc), c.info, func(srv any, stream grpc.ServerStream) error {
+		p.begin()
+		inside := &streamServer{srv: srv, stream: stream, info: c.info, handler: c.handler}
+		inside.RPC = rpc.inside(inside)
+		_, err := a.Service.Call(stream.Context(), &inside.RPC)
+		p.back(err)
+		return edge(err)
+	})
+	return nil, p.out(err)
+}
+
+// handlerStream is a stream with the context that the layers made.
+type handlerStream struct {
+	grpc.ServerStream
+
+	ctx context.Context //nolint:containedctx // grpc.ServerStream carries its context
+}
+
+func (s *handlerStream) Context() context.Context { return s.ctx }
