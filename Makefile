@@ -21,7 +21,7 @@ test: ## all tests of the root with the race detector: an interleaving that brea
 	@.ci/run test
 
 .PHONY: test-nested
-test-nested: ## the tests of the nested modules (examples, bench ...), which `go test ./...` does not enter
+test-nested: ## the tests of the nested modules (examples, test/bench ...), which `go test ./...` does not enter
 	@.ci/run nested
 
 .PHONY: lint
@@ -66,7 +66,7 @@ soak: ## full stacks at the machine's capacity for FOR (10m): memory flat, every
 	@FOR=$(FOR) .ci/run soak
 
 .PHONY: mutants
-mutants: ## break each promise that mutants/ names, and see its tests fail (minutes)
+mutants: ## break each promise that test/mutants/ names, and see its tests fail (minutes)
 	@.ci/run mutants
 
 .PHONY: quickstart

@@ -149,12 +149,12 @@ func TestCommandsFindsFaults(t *testing.T) {
 	for command, want := range map[string]int{
 		"make": 0, "make test-nested BENCH=B": 0, "make test": 1, "make test-nested BENCH=A": 1,
 		".ci/run": 0, ".ci/run -h": 0, ".ci/run fuzz STEP": 0, ".ci/run fizz": 1,
-		"cd mutants && GOWORK=off go test -run '^TestA$' -v .": 0,
-		"cd mutant && go test -run '^TestB$' .":                2,
-		"go test ./internal/docs/... -run '^$' -bench 'A|B/n'": 0,
-		"go test ./internal/doc -bench A/n":                    2,
-		"go tool -modfile=mutants/main.go x":                   0,
-		"go tool -modfile=mutants/min.go x":                    1,
+		"cd test/mutants && GOWORK=off go test -run '^TestA$' -v .": 0,
+		"cd mutant && go test -run '^TestB$' .":                     2,
+		"go test ./internal/docs/... -run '^$' -bench 'A|B/n'":      0,
+		"go test ./internal/doc -bench A/n":                         2,
+		"go tool -modfile=test/mutants/main.go x":                   0,
+		"go tool -modfile=test/mutants/min.go x":                    1,
 	} {
 		if got := wrongCommand(command, known); len(got) != want {
 			t.Errorf("%s: %q, want %d faults", command, got, want)

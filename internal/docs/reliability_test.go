@@ -89,10 +89,10 @@ func wrongTests(text, dir string, functions map[string][]string) (wrong []string
 	return wrong
 }
 
-// promises returns what the faults in mutants/ break, by their names.
+// promises returns what the faults in test/mutants/ break, by their names.
 func promises(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(top, "mutants", "*.patch"))
+	files, err := filepath.Glob(filepath.Join(top, "test/mutants", "*.patch"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found no faults: %v", err)
 	}

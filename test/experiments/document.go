@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// document writes what was measured into the documentation: the table of the
+// targets between the marks in balancing.md, and into the folder balancing
+// results.md with the tables of all policies, and the plots.
+func document(folder string, results map[string]cell, seeds, fresh []uint64) error {
+	page := filepath.Join(folder, "balancing.md")
+	old, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	var targets bytes.Buffer
+	summary(&targets, results, seeds, fresh)
+	text, err := between(string(old), targets.String())
+	if err != nil {
+		return fmt.Errorf("%s: %w", page, err)
+	}
+	if err := os.WriteFile(page, []byte(text), 0o644); err != nil {
+		return err
+	}
+	plots := filepath.Join(folder, "balancing")
+	if err := drawAll(plots, results, seeds); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(plots, "results.md"), resultPage(results, seeds, fresh), 0o644)
+}
+
+// The marks in balancing.md.
+const (
+	beginMark = "<!-- targets: begin -->\n"
+	endMark   = "<!-- targets: end -->\n"
+)
+
+var errMarks = errors.New("the marks around the table are missing")
+
+// between puts text between the marks in page.
+func between(page, text string) (string, error) {
+	head, rest, ok := strings.Cut(page, beginMark)
+	_, tail, found := strings.Cut(rest, endMark)
+	if !ok || !found {
+		return "", errMarks
+	}
+	return head + beginMark + text + endMark + tail, nil
+}
+
+// compared are the peers that the table of the targets has a column for.
+var compared = []struct{ policy, title string }{
+	{roundRobin, "round_robin"}, {leastRequest, "least_request"}, {"go-zero p2c_ewma", "go-zero"}, {kratos, "kratos"},
+}
+
+// summary prints a row for each target: our figure with the seeds and with fresh
+// ones, and the peers' figures.
+func summary(out io.Writer, results map[string]cell, seeds, fresh []uint64) {
+	fmt.Fprint(out, "| | target | turret.P2C | fresh seeds | |")
+	for _, c := range compared {
+		fmt.Fprintf(out, " %s |", c.title)
+	}
+	fmt.Fprintf(out, "\n|---|---|--:|--:|---|%s\n", strings.Repeat("--:|", len(compared)))
+	for _, e := range experiments {
+		rows := gather(results, e.id, seeds)
+		for _, c := range e.checks {
+			bound, met, ok := c.judge(medians(results, e, seeds))
+			if !ok {
+				continue
+			}
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %s |", e.id, target(c, bound),
+				spread(rows[ours().Name], c.of), freshFigure(results, e, c, fresh), verdict(met))
+			for _, peer := range compared {
+				fmt.Fprintf(out, " %s |", figureOf(rows[peer.policy], c.of))
+			}
+			fmt.Fprintln(out)
+		}
+	}
+}
+
+// target writes a check, with its bound where that depends on another figure.
+func target(c check, bound float64) string {
+	text := strings.TrimSuffix(c.String(), "_experimental")
+	if c.policy == "" {
+		return text
+	}
+	return fmt.Sprintf("%s = %s", text, number(bound))
+}
+
+func verdict(met bool) string {
+	if met {
+		return "met"
+	}
+	return "**missed**"
+}
+
+// freshFigure writes our figure with the fresh seeds, judged by the bound that
+// the others' figures with these seeds make.
+func freshFigure(results map[string]cell, e experiment, c check, fresh []uint64) string {
+	mine := gather(results, e.id, fresh)[ours().Name]
+	_, met, ok := c.judge(medians(results, e, fresh))
+	switch {
+	case !ok:
+		return ""
+	case met:
+		return spread(mine, c.of)
+	default:
+		return spread(mine, c.of) + " **missed**"
+	}
+}
+
+func figureOf(all []measures, figure string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	return number(median(all, figure))
+}
+
+// resultPage is the page with the figures of all policies.
+func resultPage(results map[string]cell, seeds, fresh []uint64) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Results of the balancing experiments\n\n"+
+		"`cd test/experiments && GOWORK=off go run . -doc ../../doc` wrote this page; [balancing.md](../balancing.md) says what it means.\n"+
+		"Each figure is the median of the seeds %s, with the range where they differ.\n", list(seeds))
+	report(&b, results, seeds, nil)
+	fmt.Fprintf(&b, "\n# With fresh seeds\n\nNothing was chosen by the seeds %s.\n", list(fresh))
+	report(&b, results, fresh, nil)
+	return b.Bytes()
+}
+
+func list(seeds []uint64) string {
+	return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(seeds), "[]")), ", ")
+}

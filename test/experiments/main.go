@@ -1,0 +1,303 @@
+// Command experiments compares balancing policies: real gRPC servers, clients
+// and policies, in virtual time. It prints the tables and draws the plots of
+// doc/balancing.md:
+//
+//	GOWORK=off go run . -doc ../../doc             # everything: an hour or so
+//	GOWORK=off go run . -short                     # a minute: ours and least_request
+//	GOWORK=off go run . -only E1,E2 -seeds 4,5,6
+//
+// Each run of a scenario with a policy and a seed is a process of its own, with
+// one processor: a run that panics loses one cell, and memory is given back.
+// Results are kept in a file and not measured again.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	estats "google.golang.org/grpc/experimental/stats"
+	"google.golang.org/grpc/stats"
+
+	_ "github.com/turret-go/turret/balance" // registers "turret.P2C"
+	others "github.com/turret-go/turret/test/experiments/peers"
+	"github.com/turret-go/turret/test/experiments/sim"
+)
+
+// A cell is what one run is about, and what came of it.
+type cell struct {
+	Experiment string
+	Policy     string
+	Seed       uint64
+	Measures   measures `json:",omitempty"`
+}
+
+func (c cell) key() string { return fmt.Sprint(c.Experiment, "|", c.Policy, "|", c.Seed) }
+
+// resultMark precedes the cell in what its process prints.
+const resultMark = "RESULT "
+
+// cellVariable tells a process to be the run of one cell.
+const cellVariable = "TURRET_EXPERIMENT"
+
+func main() {
+	if text := os.Getenv(cellVariable); text != "" {
+		runCell(text)
+		return
+	}
+	only := flag.String("only", "", "the experiments to run; all if empty")
+	policies := flag.String("policies", "", "the policies to run; those of each experiment if empty")
+	seeds := flag.String("seeds", "1,2,3", "the seeds")
+	short := flag.Bool("short", false, "the short form: ours and least_request, one seed")
+	keep := flag.String("results", "results.jsonl", "the file of the results; they are not measured again")
+	fresh := flag.String("fresh", "101,102,103", "seeds that nothing was chosen by: for the policies that the targets name")
+	doc := flag.String("doc", "", "the folder with balancing.md, whose figures and plots are written; none if empty")
+	parallel := flag.Int("j", runtime.NumCPU(), "how many runs at a time")
+	flag.Parse()
+
+	chosen := selection{split(*only), split(*policies), *short}
+	known, unknown := numbers(*seeds), numbers(*fresh)
+	if *short {
+		known, unknown = known[:1], nil
+	}
+	results := load(*keep)
+	var todo []cell
+	for _, c := range append(chosen.cells(known, false), chosen.cells(unknown, true)...) {
+		if _, ok := results[c.key()]; !ok {
+			todo = append(todo, c)
+		}
+	}
+	runAll(todo, *parallel, *keep, results)
+	missed := report(os.Stdout, results, known, chosen.only)
+	if *doc != "" {
+		if err := document(*doc, results, known, unknown); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	if *short && missed > 0 {
+		os.Exit(1)
+	}
+}
+
+func split(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+func numbers(list string) (all []uint64) {
+	for _, text := range split(list) {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+// A selection is what the flags leave of the table.
+type selection struct {
+	only, policies []string // nil: all
+	short          bool
+}
+
+// cells returns the cells to measure, with all policies of an experiment or
+// with those that its checks need.
+func (sel selection) cells(seeds []uint64, needed bool) (cells []cell) {
+	for _, e := range experiments {
+		if sel.only != nil && !slices.Contains(sel.only, e.id) || sel.short && !e.short {
+			continue
+		}
+		names := policiesFor(e, sel.short)
+		if needed {
+			names = policiesNeeded(e)
+		}
+		for _, p := range names {
+			if sel.policies != nil && !slices.Contains(sel.policies, p) {
+				continue
+			}
+			for _, seed := range seeds {
+				cells = append(cells, cell{Experiment: e.id, Policy: p, Seed: seed})
+			}
+		}
+	}
+	return cells
+}
+
+// policiesNeeded returns the policies without which the checks cannot judge.
+func policiesNeeded(e experiment) []string {
+	names := []string{ours().Name}
+	for _, c := range e.checks {
+		if c.policy != "" && c.policy != controlled && !slices.Contains(names, c.policy) {
+			names = append(names, c.policy)
+		}
+	}
+	return names
+}
+
+func policiesFor(e experiment, short bool) []string {
+	names := []string{ours().Name}
+	if short {
+		return append(names, leastRequest)
+	}
+	if e.variants {
+		for _, p := range sim.Variants() {
+			names = append(names, p.Name)
+		}
+	}
+	switch e.peers {
+	case nearest:
+		names = append(names, leastRequest, kratos)
+	case all:
+		for _, p := range others.All() {
+			if p.Name != "weighted_round_robin" || e.id == "E4" { // it needs what only E4 has: unequal capacity
+				names = append(names, p.Name)
+			}
+		}
+	case nobody:
+	}
+	return names
+}
+
+// runAll measures cells, some at a time, and appends them to the file.
+func runAll(todo []cell, parallel int, keep string, results map[string]cell) {
+	f, err := os.OpenFile(keep, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = f.Close() }() // read or synced already
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	slots := make(chan struct{}, parallel)
+	for _, c := range todo {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			if err := fork(&c); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", c.key(), err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			results[c.key()] = c
+			line, _ := json.Marshal(c)
+			fmt.Fprintf(f, "%s\n", line)
+			fmt.Fprintf(os.Stderr, "%s: p99 %.1f ms\n", c.key(), c.Measures["p99"])
+		})
+	}
+	all.Wait()
+}
+
+// fork measures a cell in a process of its own.
+func fork(c *cell) error {
+	text, _ := json.Marshal(c)
+	cmd := exec.CommandContext(context.Background(), os.Args[0])
+	cmd.Env = append(os.Environ(), cellVariable+"="+string(text), "GOMAXPROCS=1", "GOGC=400")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	// Peers print what they like around it.
+	_, line, _ := strings.Cut(string(out), resultMark)
+	line, _, _ = strings.Cut(line, "\n")
+	if err := json.Unmarshal([]byte(line), c); err != nil || len(c.Measures) == 0 {
+		return fmt.Errorf("the run printed %q: %w", line, cmp.Or(err, errNothing))
+	}
+	return nil
+}
+
+var errNothing = errors.New("nothing was measured")
+
+// runCell is what a forked process does: it prints its cell and ends.
+func runCell(text string) {
+	var c cell
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		panic(err)
+	}
+	sim.Host(func(t *testing.T) {
+		c.Measures = measure(t, c)
+		line, _ := json.Marshal(c)
+		fmt.Printf("\n%s%s\n", resultMark, line)
+	})
+}
+
+// measure runs one cell.
+func measure(t *testing.T, c cell) measures {
+	e := experimentByID(c.Experiment)
+	policy := policyByName(c.Policy)
+	counted := &counter{}
+	policy.Stats = counted
+	sc, m := e.scenario(c.Seed), measures{}
+	r := sim.Run(t, sc, policy, c.Seed)
+	latencies(sc, r, m)
+	if e.measure != nil {
+		e.measure(sc, r, m)
+	}
+	m["bans"] = float64(counted.bans.Load())
+	return m
+}
+
+func ours() *sim.Policy { return sim.Turret() }
+
+func policyByName(name string) *sim.Policy {
+	all := slices.Concat([]*sim.Policy{ours()}, sim.Variants(), others.All())
+	return all[slices.IndexFunc(all, func(p *sim.Policy) bool { return p.Name == name })]
+}
+
+func experimentByID(id string) experiment {
+	return experiments[slices.IndexFunc(experiments, func(e experiment) bool { return e.id == id })]
+}
+
+// counter counts the bans that our policy reports as a metric.
+type counter struct {
+	stats.Handler // nothing else is recorded
+
+	estats.UnimplementedMetricsRecorder
+
+	bans atomic.Int64
+}
+
+func (c *counter) RecordInt64Count(h *estats.Int64CountHandle, n int64, _ ...string) {
+	if h.Descriptor().Name == "turret.p2c.bans" {
+		c.bans.Add(n)
+	}
+}
+
+func (*counter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*counter) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (*counter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*counter) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// load reads results that were measured before.
+func load(name string) map[string]cell {
+	results := map[string]cell{}
+	f, err := os.Open(name)
+	if err != nil {
+		return results
+	}
+	defer func() { _ = f.Close() }() // read or synced already
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var c cell
+		if json.Unmarshal(lines.Bytes(), &c) == nil {
+			results[c.key()] = c
+		}
+	}
+	return results
+}
