@@ -2,7 +2,6 @@ package turret
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"runtime"
 	"sync"
@@ -44,7 +43,7 @@ func CallAllUnordered[Req, Res any](ctx context.Context, s Service[Req, Res], re
 
 func mustConcurrency(constructor string, n int) {
 	if n < 1 {
-		panic(fmt.Sprintf("turret: %s: n is %d, must be at least 1", constructor, n))
+		misused(constructor, "n", n, "at least 1")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A FieldError says which field of a configuration, or which parameter of a
@@ -37,14 +39,18 @@ func (e *FieldError) Error() string {
 }
 
 func (e *FieldError) value() string {
-	switch v := e.Value.(type) {
-	case nil:
+	if e.Value == nil {
 		return "nil"
-	case fmt.Stringer:
-		return fmt.Sprint(v)
 	}
-	if v := reflect.ValueOf(e.Value); v.Kind() == reflect.String {
+	v := reflect.ValueOf(e.Value)
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Chan:
+		if v.IsNil() {
+			return fmt.Sprintf("a nil %T", e.Value)
+		}
+	case reflect.String:
 		return strconv.Quote(v.String())
+	default:
 	}
 	return fmt.Sprint(e.Value)
 }
@@ -62,4 +68,10 @@ func FieldOf(pkg, field string, err error) error {
 		return fmt.Errorf("%s: %s: %w", pkg, field, err)
 	}
 	return &FieldError{Package: pkg, Field: field + "." + e.Field, Value: e.Value, Bound: e.Bound}
+}
+
+// misused panics because constructor was given a value that a parameter must not
+// have.
+func misused(constructor, parameter string, value any, bound string) {
+	misuse.Check("turret: "+constructor, &FieldError{Package: "turret", Field: parameter, Value: value, Bound: bound})
 }

@@ -19,6 +19,7 @@ func TestFieldErrorText(t *testing.T) {
 		{turret.FieldError{"balance", "Load", word("x"), "ewma"}, `balance: Load is "x", must be ewma`},
 		{turret.FieldError{"interceptors", "name", "", "non-empty"}, `interceptors: name is "", must be non-empty`},
 		{turret.FieldError{"turret", "gate", nil, "non-nil"}, "turret: gate is nil, must be non-nil"},
+		{turret.FieldError{"turret", "gate", (*turret.FieldError)(nil), "non-nil"}, "turret: gate is a nil *turret.FieldError, must be non-nil"},
 		{turret.FieldError{"", "kinds", []int{}, "non-empty"}, "kinds is [], must be non-empty"},
 	} {
 		if got := tt.err.Error(); got != tt.want {

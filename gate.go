@@ -62,12 +62,12 @@ type Ticket struct {
 // is to be no gate, leave the layer out: [Stack] skips a nil one.
 func Gated[Req, Res any](g Gate, classify func(ctx context.Context, req Req, res Res, err error) Outcome) Layer[Req, Res] {
 	if g == nil {
-		panic("turret: Gated: gate is nil, must not be")
+		misused("Gated", "gate", nil, "non-nil")
 	}
 	switch v := reflect.ValueOf(g); v.Kind() {
 	case reflect.Pointer, reflect.Func, reflect.Chan:
 		if v.IsNil() {
-			panic(fmt.Sprintf("turret: Gated: gate is a nil %T, must not be nil", g))
+			misused("Gated", "gate", g, "non-nil")
 		}
 	default:
 	}

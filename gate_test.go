@@ -173,11 +173,11 @@ func TestGatedKeepsTheTicket(t *testing.T) {
 }
 
 func TestGatedNeedsAGate(t *testing.T) {
-	wantPanic(t, "turret: Gated: gate is nil, must not be", func() { turret.Gated[string, string](nil, nil) })
+	wantPanic(t, "turret: Gated: gate is nil, must be non-nil", func() { turret.Gated[string, string](nil, nil) })
 	for want, nothing := range map[string]turret.Gate{
 		"*turrettest.Recorder": (*turrettest.Recorder)(nil), "turret_test.doorman": doorman(nil),
 	} {
-		wantPanic(t, "turret: Gated: gate is a nil "+want+", must not be nil", func() { turret.Gated[string, string](nothing, nil) })
+		wantPanic(t, "turret: Gated: gate is a nil "+want+", must be non-nil", func() { turret.Gated[string, string](nothing, nil) })
 	}
 	// No gates at all are a gate.
 	if _, err := turret.Gated[string, string](inTurn(nil), nil)(echo).Call(t.Context(), ""); err != nil {

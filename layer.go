@@ -48,7 +48,7 @@ func Stack[Req, Res any](layers ...Layer[Req, Res]) Layer[Req, Res] {
 // the truth about it.
 func Wrap[Req, Res any](f func(ctx context.Context, req Req, inner Service[Req, Res]) (Res, error)) Layer[Req, Res] {
 	if f == nil {
-		panic("turret: Wrap: function is nil")
+		misused("Wrap", "function", nil, "non-nil")
 	}
 	return func(inner Service[Req, Res]) Service[Req, Res] {
 		return &wrapped[Req, Res]{inner, f}

@@ -91,7 +91,7 @@ func TestWrapForwards(t *testing.T) {
 }
 
 func TestWrapNeedsAFunction(t *testing.T) {
-	wantPanic(t, "turret: Wrap: function is nil", func() { turret.Wrap[string, string](nil) })
+	wantPanic(t, "turret: Wrap: function is nil, must be non-nil", func() { turret.Wrap[string, string](nil) })
 }
 
 func TestFunc(t *testing.T) {

@@ -167,6 +167,6 @@ func (s *adapted[In, Out, Req, Res]) String() string { return s.name }
 
 func mustFunction(constructor string, missing bool) {
 	if missing {
-		panic("turret: " + constructor + ": function is nil")
+		misused(constructor, "function", nil, "non-nil")
 	}
 }

@@ -212,7 +212,7 @@ func TestCombinatorsNeedAFunction(t *testing.T) {
 		"SteerLive":   func() { turret.SteerLive(nil, echo) },
 	}
 	for name, f := range tests {
-		wantPanic(t, "turret: "+name+": function is nil", f)
+		wantPanic(t, "turret: "+name+": function is nil, must be non-nil", f)
 	}
 }
 

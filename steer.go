@@ -36,10 +36,10 @@ func SteerLive[Req, Res any](pick func(ctx context.Context, req Req, services []
 func newSteering[Req, Res any](constructor string, pick func(context.Context, Req, []Service[Req, Res]) int, services []Service[Req, Res], survives bool) Service[Req, Res] {
 	mustFunction(constructor, pick == nil)
 	if len(services) == 0 {
-		panic("turret: " + constructor + ": no services, want at least one")
+		misused(constructor, "services", services, "at least one service")
 	}
 	if i := slices.Index(services, nil); i >= 0 {
-		panic(fmt.Sprintf("turret: %s: service %d is nil", constructor, i))
+		misused(constructor, fmt.Sprintf("services[%d]", i), nil, "non-nil")
 	}
 	return &steering[Req, Res]{pick, slices.Clone(services), survives}
 }
@@ -71,7 +71,7 @@ func (s *steering[Req, Res]) Ready(ctx context.Context) error {
 func (s *steering[Req, Res]) Call(ctx context.Context, req Req) (Res, error) {
 	i := s.pick(ctx, req, s.services)
 	if i < 0 || i >= len(s.services) {
-		panic(fmt.Sprintf("turret: Steer: pick returned %d, must be 0 to %d", i, len(s.services)-1))
+		misused("Steer", "result of pick", i, fmt.Sprintf("between 0 and %d", len(s.services)-1))
 	}
 	return s.services[i].Call(ctx, req)
 }

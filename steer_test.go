@@ -146,10 +146,10 @@ func TestSteerKeepsNoSlice(t *testing.T) {
 }
 
 func TestSteerPanics(t *testing.T) {
-	wantPanic(t, "turret: Steer: no services, want at least one", func() { turret.Steer(byLength) })
-	wantPanic(t, "turret: SteerLive: service 1 is nil", func() { turret.SteerLive(byLength, echo, nil) })
+	wantPanic(t, "turret: Steer: services is [], must be at least one service", func() { turret.Steer(byLength) })
+	wantPanic(t, "turret: SteerLive: services[1] is nil, must be non-nil", func() { turret.SteerLive(byLength, echo, nil) })
 	s := turret.Steer(byLength, echo, echo)
-	wantPanic(t, "turret: Steer: pick returned 3, must be 0 to 1", func() { _, _ = s.Call(t.Context(), "xxx") })
+	wantPanic(t, "turret: Steer: result of pick is 3, must be between 0 and 1", func() { _, _ = s.Call(t.Context(), "xxx") })
 	below := turret.Steer(func(context.Context, string, []Service) int { return -1 }, echo)
-	wantPanic(t, "turret: Steer: pick returned -1, must be 0 to 0", func() { _, _ = below.Call(t.Context(), "") })
+	wantPanic(t, "turret: Steer: result of pick is -1, must be between 0 and 0", func() { _, _ = below.Call(t.Context(), "") })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/discover"
 	"github.com/turret-go/turret/internal/background"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Balancer is a [turret.Service] made of many: each call goes to the best of the
@@ -65,8 +66,9 @@ type Balancer[K comparable, Req, Res any] struct {
 // [Config.Validate].
 func New[K comparable, Req, Res any](source discover.Source[K, turret.Service[Req, Res]], c Config, classify func(ctx context.Context, req Req, res Res, err error) turret.Outcome) *Balancer[K, Req, Res] {
 	if source == nil {
-		panic("balance: New: source is nil")
+		misuse.Check("balance: New", invalid("source", nil, "non-nil"))
 	}
+	misuse.Check("balance: New", c.Validate())
 	if classify == nil {
 		classify = func(ctx context.Context, _ Req, _ Res, err error) turret.Outcome { return turret.Classify(ctx, err) }
 	}

@@ -1084,12 +1084,12 @@ func liar(ctx context.Context) error {
 
 func TestBalancerBadInput(t *testing.T) {
 	for want, f := range map[string]func(){
-		"balance: New: source is nil": func() { balance.New[int, string, string](nil, balance.Config{}, nil) },
-		"balance: Config.Choices is 1, must be from 2 to 10 (0 means 2)": func() {
+		"balance: New: source is nil, must be non-nil": func() { balance.New[int, string, string](nil, balance.Config{}, nil) },
+		"balance: New: Choices is 1, must be between 2 and 10 (0 means 2)": func() {
 			balance.New(discover.List[service](), balance.Config{Choices: 1}, nil)
 		},
-		"balance: NewClientConn: source is nil": func() { _, _ = balance.NewClientConn[int](nil, balance.ClientConfig{}) },
-		"balance: Config.Limit is -1, must not be negative (0 means none)": func() {
+		"balance: NewClientConn: source is nil, must be non-nil": func() { _, _ = balance.NewClientConn[int](nil, balance.ClientConfig{}) },
+		"balance: NewClientConn: Balance.Limit is -1, must be at least 0 (0 means none)": func() {
 			_, _ = balance.NewClientConn(discover.List[string](), balance.ClientConfig{Balance: balance.Config{Limit: -1}})
 		},
 	} {

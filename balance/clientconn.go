@@ -10,8 +10,10 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/discover"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/internal/onfinish"
 )
 
@@ -36,8 +38,10 @@ type ClientConfig struct {
 	WaitForReady bool
 }
 
-// Validate returns the error of [Config.Validate] for c.Balance.
-func (c ClientConfig) Validate() error { return c.Balance.Validate() }
+// Validate returns a [turret.FieldError] if c.Balance cannot be used.
+func (c ClientConfig) Validate() error {
+	return turret.FieldOf("balance", "Balance", c.Balance.Validate())
+}
 
 // A ClientConn is a grpc.ClientConnInterface, for generated stubs: a [Balancer]
 // whose endpoints are connections with stacks of their own. All four kinds of RPC
@@ -111,8 +115,9 @@ type ClientConn struct {
 // It panics if source is nil, or with the error of c.Validate.
 func NewClientConn[K comparable](source discover.Source[K, string], c ClientConfig, options ...grpc.DialOption) (*ClientConn, error) {
 	if source == nil {
-		panic("balance: NewClientConn: source is nil")
+		misuse.Check("balance: NewClientConn", invalid("source", nil, "non-nil"))
 	}
+	misuse.Check("balance: NewClientConn", c.Validate())
 	cc := &ClientConn{config: c, options: options, hope: newHope(), open: map[*connection]struct{}{}}
 	cc.invoker, cc.streamer = cc.invoke, cc.newStream
 	if c.Stack != nil {

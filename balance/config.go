@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/load"
 	"github.com/turret-go/turret/retry"
@@ -154,24 +155,23 @@ const (
 	maxOutlierBan     = 16 * time.Second
 )
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	switch {
 	case c.Load != "" && c.Load != LoadEWMA && c.Load != LoadPeakEWMA && c.Load != LoadPending:
-		return fmt.Errorf("balance: Config.Load is %q, must be %q, %q or %q", c.Load, LoadEWMA, LoadPeakEWMA, LoadPending)
+		return invalid("Load", c.Load, fmt.Sprintf("%q, %q or %q", LoadEWMA, LoadPeakEWMA, LoadPending))
 	case c.Decay != 0 && c.Decay < time.Microsecond:
-		return fmt.Errorf("balance: Config.Decay is %v, must be at least 1µs (0 means the default)", c.Decay)
+		return invalid("Decay", c.Decay, "at least 1µs (0 means the default)")
 	case c.DefaultRTT < 0:
-		return fmt.Errorf("balance: Config.DefaultRTT is %v, must not be negative", c.DefaultRTT)
+		return invalid("DefaultRTT", c.DefaultRTT, "at least 0")
 	case c.Choices != 0 && (c.Choices < 2 || c.Choices > maxChoices):
-		return fmt.Errorf("balance: Config.Choices is %d, must be from 2 to %d (0 means %d)", c.Choices, maxChoices, defaultChoices)
+		return invalid("Choices", c.Choices, fmt.Sprintf("between 2 and %d (0 means %d)", maxChoices, defaultChoices))
 	case c.Limit < 0:
-		return fmt.Errorf("balance: Config.Limit is %d, must not be negative (0 means none)", c.Limit)
+		return invalid("Limit", c.Limit, "at least 0 (0 means none)")
 	case math.IsNaN(c.MaxBanned) || c.MaxBanned > 1:
-		return fmt.Errorf("balance: Config.MaxBanned is %v, must be at most 1 (0 means %v, negative none)", c.MaxBanned, defaultMaxBanned)
+		return invalid("MaxBanned", c.MaxBanned, fmt.Sprintf("at most 1 (0 means %v, negative none)", defaultMaxBanned))
 	case c.SlowStart > math.MaxInt64/2:
-		return fmt.Errorf("balance: Config.SlowStart is %v, must be at most %v", c.SlowStart, time.Duration(math.MaxInt64/2))
+		return invalid("SlowStart", c.SlowStart, fmt.Sprintf("at most %v", time.Duration(math.MaxInt64/2)))
 	}
 	if err := c.OnFull.validate("OnFull"); err != nil {
 		return err
@@ -185,27 +185,29 @@ func (c Config) Validate() error {
 	if err := checkBan("Outliers", c.Outliers.BanFor, c.Outliers.MaxBanFor); err != nil {
 		return err
 	}
-	if err := c.Failures.circuit().Validate(); err != nil {
-		return fmt.Errorf("balance: Config.Failures: %w", err)
-	}
-	return nil
+	return turret.FieldOf("balance", "Failures", c.Failures.circuit().Validate())
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "balance", Field: field, Value: value, Bound: bound}
 }
 
 func (r Recourse) validate(field string) error {
 	if r == "" || r == Refuse || r == Use {
 		return nil
 	}
-	return fmt.Errorf("balance: Config.%s is %q, must be %q or %q", field, r, Refuse, Use)
+	return invalid(field, r, fmt.Sprintf("%q or %q", Refuse, Use))
 }
 
 func checkBan(field string, first, longest time.Duration) error {
 	switch {
 	case first < 0:
-		return fmt.Errorf("balance: Config.%s.BanFor is %v, must not be negative", field, first)
+		return invalid(field+".BanFor", first, "at least 0")
 	case longest < 0:
-		return fmt.Errorf("balance: Config.%s.MaxBanFor is %v, must not be negative", field, longest)
+		return invalid(field+".MaxBanFor", longest, "at least 0")
 	case longest > 0 && longest < first:
-		return fmt.Errorf("balance: Config.%s.MaxBanFor is %v, must be at least BanFor (%v)", field, longest, first)
+		return invalid(field+".MaxBanFor", longest, fmt.Sprintf("at least BanFor (%v)", first))
 	}
 	return nil
 }

@@ -78,20 +78,20 @@ func TestConfigRefused(t *testing.T) {
 		{`{"slowStart":3}`, "slowStart"},
 		{`{"slowStart":"3 apples"}`, `slowStart: "3 apples" is no duration`},
 		{`{"failures":{"banFor":30}}`, `failures.banFor: number is no duration`},
-		{`{"choices":1}`, "Config.Choices is 1, must be from 2 to 10"},
-		{`{"choices":11}`, "Config.Choices is 11"},
-		{`{"load":"ewwma"}`, `Config.Load is "ewwma", must be`},
-		{`{"limit":-1}`, "Config.Limit is -1, must not be negative"},
-		{`{"decay":"1ns"}`, "Config.Decay is 1ns, must be at least 1µs"},
-		{`{"defaultRtt":"-1s"}`, "Config.DefaultRTT is -1s"},
-		{`{"onFull":"wait"}`, `Config.OnFull is "wait", must be`},
-		{`{"onBanned":"panic"}`, `Config.OnBanned is "panic", must be`},
-		{`{"maxBanned":1.1}`, "Config.MaxBanned is 1.1, must be at most 1"},
-		{`{"failures":{"ratio":2}}`, "Config.Failures: breaker: Config.Ratio is 2"},
+		{`{"choices":1}`, "Choices is 1, must be between 2 and 10"},
+		{`{"choices":11}`, "Choices is 11"},
+		{`{"load":"ewwma"}`, `Load is "ewwma", must be`},
+		{`{"limit":-1}`, "Limit is -1, must be at least 0"},
+		{`{"decay":"1ns"}`, "Decay is 1ns, must be at least 1µs"},
+		{`{"defaultRtt":"-1s"}`, "DefaultRTT is -1s"},
+		{`{"onFull":"wait"}`, `OnFull is "wait", must be`},
+		{`{"onBanned":"panic"}`, `OnBanned is "panic", must be`},
+		{`{"maxBanned":1.1}`, "MaxBanned is 1.1, must be at most 1"},
+		{`{"failures":{"ratio":2}}`, "Failures.Ratio is 2"},
 		{`{"failures":{"minCalls":-1}}`, "MinCalls is -1"},
-		{`{"failures":{"banFor":"-1s"}}`, "Config.Failures.BanFor is -1s, must not be negative"},
-		{`{"failures":{"banFor":"2s","maxBanFor":"1s"}}`, "Config.Failures.MaxBanFor is 1s, must be at least BanFor (2s)"},
-		{`{"outliers":{"maxBanFor":"-1s"}}`, "Config.Outliers.MaxBanFor is -1s"},
+		{`{"failures":{"banFor":"-1s"}}`, "Failures.BanFor is -1s, must be at least 0"},
+		{`{"failures":{"banFor":"2s","maxBanFor":"1s"}}`, "Failures.MaxBanFor is 1s, must be at least BanFor (2s)"},
+		{`{"outliers":{"maxBanFor":"-1s"}}`, "Outliers.MaxBanFor is -1s"},
 	}
 	for _, tt := range tests {
 		_, err := parser(t).ParseConfig([]byte(tt.text))
@@ -109,7 +109,7 @@ func TestConfigRefused(t *testing.T) {
 
 func TestWithP2CPanics(t *testing.T) {
 	defer func() {
-		if err, ok := recover().(error); !ok || !strings.Contains(err.Error(), "Config.Limit is -1") {
+		if err, ok := recover().(error); !ok || !strings.Contains(err.Error(), "Limit is -1") {
 			t.Errorf("panic %v", err)
 		}
 	}()

@@ -49,9 +49,6 @@ type group[K comparable, S ready.Readier] struct {
 }
 
 func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
 	g.pool.init(func(string) { g.bans.Add(1) }, func() { g.panics.Add(1) })
 	g.config = newSettings(c.withDefaults())
 	g.onLeft, g.onIdle = onLeft, onIdle

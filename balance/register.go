@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -42,9 +43,7 @@ func ServiceConfig(c Config) string {
 // list childPolicy of another policy. It panics with the error of
 // [Config.Validate] if c is not valid.
 func PolicyConfig(c Config) string {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("balance: PolicyConfig", c.Validate())
 	text, err := json.Marshal(map[string]Config{Name: c})
 	if err != nil {
 		panic(err) // a valid Config has nothing that JSON lacks

@@ -127,19 +127,19 @@ func (b *Breaker) Reset() { b.circuit.Reset() }
 
 // SetConsecutive changes [Config].Consecutive, 0 and negative values included.
 func (b *Breaker) SetConsecutive(n int) {
-	b.circuit.retune(func(c *Config) { c.Consecutive = n })
+	b.circuit.retune("breaker: Breaker.SetConsecutive", func(c *Config) { c.Consecutive = n })
 }
 
 // SetRatio changes [Config].Ratio and MinCalls, 0 and negative values
 // included. It panics if they are not valid.
 func (b *Breaker) SetRatio(ratio float64, minCalls int) {
-	b.circuit.retune(func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
+	b.circuit.retune("breaker: Breaker.SetRatio", func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
 }
 
 // SetBackoff changes [Config].Backoff, from the next open period on. It panics
 // if it is not valid.
 func (b *Breaker) SetBackoff(backoff retry.Backoff) {
-	b.circuit.retune(func(c *Config) { c.Backoff = backoff })
+	b.circuit.retune("breaker: Breaker.SetBackoff", func(c *Config) { c.Backoff = backoff })
 }
 
 // Stats is a snapshot of a [Breaker].

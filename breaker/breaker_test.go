@@ -212,11 +212,11 @@ func TestValidate(t *testing.T) {
 		{breaker.Config{Consecutive: -1, Ratio: -1}, ""},
 		{breaker.Config{Backoff: retry.Backoff{Max: time.Millisecond}}, ""},
 		{breaker.Config{Backoff: retry.Backoff{Max: -1}}, ""},
-		{breaker.Config{Ratio: 1.5}, "Config.Ratio is 1.5, must be at most 1"},
-		{breaker.Config{MinCalls: -1}, "Config.MinCalls is -1, must be from 0"},
-		{breaker.Config{Window: -1}, "Config.Window is -1ns, must be at least"},
-		{breaker.Config{Window: 9}, "Config.Window is 9ns, must be at least 10ns"},
-		{breaker.Config{Backoff: retry.Backoff{Base: -1}}, "Config.Backoff.Base is -1ns, must not be negative"},
+		{breaker.Config{Ratio: 1.5}, "Ratio is 1.5, must be at most 1"},
+		{breaker.Config{MinCalls: -1}, "MinCalls is -1, must be between 0"},
+		{breaker.Config{Window: -1}, "Window is -1ns, must be at least"},
+		{breaker.Config{Window: 9}, "Window is 9ns, must be at least 10ns"},
+		{breaker.Config{Backoff: retry.Backoff{Base: -1}}, "Backoff.Base is -1ns, must be at least 0"},
 		{breaker.Config{Backoff: retry.Backoff{Base: 2, Max: 1}}, "Backoff.Max is 1ns"},
 	}
 	for _, tt := range tests {
@@ -233,7 +233,7 @@ func TestValidate(t *testing.T) {
 		}
 		func() {
 			defer func() {
-				if p, ok := recover().(error); !ok || p.Error() != err.Error() {
+				if p, ok := recover().(error); !ok || p.Error() != "breaker: New: "+strings.TrimPrefix(err.Error(), "breaker: ") {
 					t.Errorf("New panicked with %v, want %v", p, err)
 				}
 			}()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A State is the state of a breaker.
@@ -122,9 +123,7 @@ func NewCircuit(c Config, random func() uint64) *Circuit {
 // Init is NewCircuit for a Circuit that is part of something else. It is called
 // once, before all other methods.
 func (c *Circuit) Init(config Config, random func() uint64) {
-	if err := config.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("breaker: New", config.Validate())
 	config = config.withDefaults()
 	c.probe, c.random = noProbe, random
 	c.config.Store(&config)
@@ -418,14 +417,12 @@ func (c *Circuit) tell(next change) {
 }
 
 // retune changes the configuration. It panics if the result is not valid.
-func (c *Circuit) retune(change func(c *Config)) {
+func (c *Circuit) retune(where string, change func(c *Config)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	config := *c.config.Load()
 	change(&config)
-	if err := config.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check(where, config.Validate())
 	config = config.withDefaults()
 	c.config.Store(&config)
 	c.shares.Store(config.Ratio > 0)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/retry"
 )
 
@@ -55,23 +56,19 @@ type Config struct {
 	OnChange func(from, to State)
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	switch {
 	case math.IsNaN(c.Ratio) || c.Ratio > 1:
-		return fmt.Errorf("breaker: Config.Ratio is %v, must be at most 1 (0 means %v, negative none)", c.Ratio, defaultRatio)
+		return invalid("Ratio", c.Ratio, fmt.Sprintf("at most 1 (0 means %v, negative none)", defaultRatio))
 	case c.MinCalls < 0 || c.MinCalls > maxMinCalls:
-		return fmt.Errorf("breaker: Config.MinCalls is %d, must be from 0 to %d (0 means %d)", c.MinCalls, maxMinCalls, defaultMinCalls)
+		return invalid("MinCalls", c.MinCalls, fmt.Sprintf("between 0 and %d (0 means %d)", maxMinCalls, defaultMinCalls))
 	case c.Window < 0 || c.Window > 0 && c.Window < buckets:
-		return fmt.Errorf("breaker: Config.Window is %v, must be at least %v (0 means %v)", c.Window, time.Duration(buckets), defaultWindow)
+		return invalid("Window", c.Window, fmt.Sprintf("at least %v (0 means %v)", time.Duration(buckets), defaultWindow))
 	case c.Backoff.Base < 0:
-		return fmt.Errorf("breaker: Config.Backoff.Base is %v, must not be negative (0 means %v)", c.Backoff.Base, defaultOpenFor)
+		return invalid("Backoff.Base", c.Backoff.Base, fmt.Sprintf("at least 0 (0 means %v)", defaultOpenFor))
 	}
-	if err := c.Backoff.Validate(); err != nil {
-		return fmt.Errorf("breaker: Config.Backoff: %w", err)
-	}
-	return nil
+	return turret.FieldOf("breaker", "Backoff", c.Backoff.Validate())
 }
 
 // withDefaults returns c with every zero replaced by what it stands for.
@@ -89,4 +86,9 @@ func (c Config) withDefaults() Config {
 	c.Backoff.Max = cmp.Or(c.Backoff.Max, max(defaultMaxOpenFor, c.Backoff.Base))
 	c.Backoff.Jitter = cmp.Or(c.Backoff.Jitter, defaultJitter)
 	return c
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "breaker", Field: field, Value: value, Bound: bound}
 }

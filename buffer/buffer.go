@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // The errors that stand for the reasons of a refusal. They are in reach of
@@ -44,9 +45,9 @@ type Buffer[Req, Res any] struct {
 // panics if inner is nil or n is less than 1.
 func New[Req, Res any](inner turret.Service[Req, Res], n int) *Buffer[Req, Res] {
 	if inner == nil {
-		panic("buffer: New: service is nil")
+		misuse.Check("buffer: New", &turret.FieldError{Package: "buffer", Field: "service", Bound: "non-nil"})
 	}
-	mustBound("New", n)
+	mustBound("buffer: New", n)
 	return &Buffer[Req, Res]{inner: inner, line: line{max: n}}
 }
 
@@ -54,13 +55,13 @@ func New[Req, Res any](inner turret.Service[Req, Res], n int) *Buffer[Req, Res] 
 // that it wraps. A line stands in front of one service, so a Layer that is used
 // twice makes two of them. They need not be closed. It panics if n is less than 1.
 func Layer[Req, Res any](n int) turret.Layer[Req, Res] {
-	mustBound("Layer", n)
+	mustBound("buffer: Layer", n)
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] { return New(inner, n) }
 }
 
 func mustBound(constructor string, n int) {
 	if n < 1 {
-		panic(fmt.Sprintf("buffer: %s: n is %d, must be at least 1", constructor, n))
+		misuse.Check(constructor, &turret.FieldError{Package: "buffer", Field: "n", Value: n, Bound: "at least 1"})
 	}
 }
 

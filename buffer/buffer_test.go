@@ -770,7 +770,7 @@ func TestBounds(t *testing.T) {
 		wantPanic(t, "buffer: New: "+want, func() { buffer.New[int, int](turret.Optional[int, int](nil), n) })
 		wantPanic(t, "buffer: Layer: "+want, func() { buffer.Layer[int, int](n) })
 	}
-	wantPanic(t, "buffer: New: service is nil", func() { buffer.New[int, int](nil, 1) })
+	wantPanic(t, "buffer: New: service is nil, must be non-nil", func() { buffer.New[int, int](nil, 1) })
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, math.MaxInt, 1)
 		r.fill(50)
@@ -785,7 +785,7 @@ func wantPanic(t *testing.T, want string, f func()) {
 	t.Helper()
 	defer func() {
 		t.Helper()
-		if got := recover(); got != want {
+		if got, ok := recover().(error); !ok || got.Error() != want {
 			t.Errorf("panic %v, want %q", got, want)
 		}
 	}()

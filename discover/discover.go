@@ -3,6 +3,9 @@ package discover
 import (
 	"context"
 	"io"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Change says that a service has come, or that one has gone. The zero Change
@@ -65,7 +68,7 @@ func (l *list[K, S]) Next(ctx context.Context) (c Change[K, S], err error) {
 // ever come.
 func Channel[K comparable, S any](changes <-chan Change[K, S]) Source[K, S] {
 	if changes == nil {
-		panic("discover: Channel: channel is nil")
+		misuse.Check("discover: Channel", &turret.FieldError{Package: "discover", Field: "channel", Bound: "non-nil"})
 	}
 	return channel[K, S](changes)
 }
@@ -94,7 +97,7 @@ func (ch channel[K, S]) Next(ctx context.Context) (c Change[K, S], err error) {
 //	discover.Map(source, func(address string, s Service) Service { return layers()(s) })
 func Map[K comparable, S, T any](source Source[K, S], f func(key K, s S) T) Source[K, T] {
 	if f == nil {
-		panic("discover: Map: function is nil")
+		misuse.Check("discover: Map", &turret.FieldError{Package: "discover", Field: "function", Bound: "non-nil"})
 	}
 	return &mapped[K, S, T]{source, f}
 }

@@ -3,6 +3,7 @@ package discover_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"testing"
@@ -124,13 +125,13 @@ func (broken) Next(context.Context) (change, error) { return change{}, io.ErrUne
 
 func TestBadInput(t *testing.T) {
 	tests := map[string]func(){
-		"discover: Channel: channel is nil": func() { discover.Channel[int, string](nil) },
-		"discover: Map: function is nil":    func() { discover.Map[int, string, string](discover.List("a"), nil) },
+		"discover: Channel: channel is nil, must be non-nil": func() { discover.Channel[int, string](nil) },
+		"discover: Map: function is nil, must be non-nil":    func() { discover.Map[int, string, string](discover.List("a"), nil) },
 	}
 	for want, f := range tests {
 		func() {
 			defer func() {
-				if got := recover(); got != want {
+				if got := fmt.Sprint(recover()); got != want {
 					t.Errorf("panic %v, want %q", got, want)
 				}
 			}()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/retry"
 )
 
@@ -90,24 +91,23 @@ type Config struct {
 	OnHedge func(ctx context.Context, attempt int, after time.Duration)
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	switch {
 	case c.Delay < 0:
-		return fmt.Errorf("hedge: Config.Delay is %v, must be at least 0 (0 means the Quantile)", c.Delay)
+		return invalid("Delay", c.Delay, "at least 0 (0 means the Quantile)")
 	case c.Quantile != 0 && !(c.Quantile >= 1.0/million && c.Quantile < 1): // NaN is neither
-		return fmt.Errorf("hedge: Config.Quantile is %v, must be at least 0.000001 and below 1 (0 means %v)", c.Quantile, defaultQuantile)
+		return invalid("Quantile", c.Quantile, fmt.Sprintf("at least 0.000001 and below 1 (0 means %v)", defaultQuantile))
 	case c.MinSamples < 0 || c.MinSamples > maxSamples:
-		return fmt.Errorf("hedge: Config.MinSamples is %d, must be between 1 and %d (0 means %d)", c.MinSamples, maxSamples, defaultMinSamples)
+		return invalid("MinSamples", c.MinSamples, fmt.Sprintf("between 1 and %d (0 means %d)", maxSamples, defaultMinSamples))
 	case c.Window != 0 && (c.Window < minWindow || c.Window > maxWindow):
-		return fmt.Errorf("hedge: Config.Window is %v, must be between %v and %v (0 means %v)", c.Window, minWindow, maxWindow, defaultWindow)
+		return invalid("Window", c.Window, fmt.Sprintf("between %v and %v (0 means %v)", minWindow, maxWindow, defaultWindow))
 	case c.MaxHedges < 0 || c.MaxHedges > maxHedges:
-		return fmt.Errorf("hedge: Config.MaxHedges is %d, must be between 1 and %d (0 means 1)", c.MaxHedges, maxHedges)
+		return invalid("MaxHedges", c.MaxHedges, fmt.Sprintf("between 1 and %d (0 means 1)", maxHedges))
 	case math.IsNaN(c.MaxRise) || c.MaxRise > 0 && c.MaxRise < 1:
-		return fmt.Errorf("hedge: Config.MaxRise is %v, must be at least 1 (0 means %v, negative no pause)", c.MaxRise, defaultMaxRise)
+		return invalid("MaxRise", c.MaxRise, fmt.Sprintf("at least 1 (0 means %v, negative no pause)", defaultMaxRise))
 	case c.Counted && c.Budget == nil:
-		return fmt.Errorf("hedge: Config.Counted is %v, must be false without a Budget, which nothing else counts in", c.Counted)
+		return invalid("Counted", c.Counted, "false without a Budget, which nothing else counts in")
 	}
 	return nil
 }
@@ -126,4 +126,9 @@ func (c Config) withDefaults() (_ Config, fixed bool) {
 		c.Budget = retry.NewBudget(retry.BudgetConfig{Ratio: defaultRatio, MinPerSecond: -1})
 	}
 	return c, fixed
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "hedge", Field: field, Value: value, Bound: bound}
 }

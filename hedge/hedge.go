@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // ErrSuperseded is the cause (context.Cause) of the end of an attempt's context
@@ -15,7 +16,7 @@ var ErrSuperseded = errors.New("hedge: superseded by another attempt")
 // Layer returns a [turret.Layer] that hedges calls as c says. It panics with
 // the error of c.Validate if there is one.
 func Layer[Req, Res any](c Config) turret.Layer[Req, Res] {
-	return LayerOf[Req, Res](NewPolicy(c), nil)
+	return LayerOf[Req, Res](newPolicy("hedge: Layer", c), nil)
 }
 
 // LayerOf returns a [turret.Layer] that hedges calls as p says. Layers of one
@@ -28,7 +29,7 @@ func Layer[Req, Res any](c Config) turret.Layer[Req, Res] {
 // be called concurrently.
 func LayerOf[Req, Res any](p *Policy, again func(ctx context.Context, req Req, attempt int) (Req, bool)) turret.Layer[Req, Res] {
 	if p == nil {
-		panic(errors.New("hedge: LayerOf: policy is nil, must not be"))
+		misuse.Check("hedge: LayerOf", invalid("policy", nil, "non-nil"))
 	}
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
 		return &service[Req, Res]{inner, p, again}

@@ -430,7 +430,7 @@ func (unready) Ready(context.Context) error { return errLost }
 
 func TestNilPolicy(t *testing.T) {
 	defer func() {
-		if got, want := fmt.Sprint(recover()), "hedge: LayerOf: policy is nil, must not be"; got != want {
+		if got, want := fmt.Sprint(recover()), "hedge: LayerOf: policy is nil, must be non-nil"; got != want {
 			t.Errorf("panics with %q, want %q", got, want)
 		}
 	}()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Policy decides when a call is hedged: it holds the latencies of the calls (in
@@ -30,10 +31,10 @@ type Policy struct {
 
 // NewPolicy returns a [Policy] that does what c says. It panics with the error
 // of c.Validate if there is one.
-func NewPolicy(c Config) *Policy {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+func NewPolicy(c Config) *Policy { return newPolicy("hedge: NewPolicy", c) }
+
+func newPolicy(where string, c Config) *Policy {
+	misuse.Check(where, c.Validate())
 	c, fixed := c.withDefaults()
 	return &Policy{
 		config: c,

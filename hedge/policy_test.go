@@ -380,21 +380,21 @@ func TestValidate(t *testing.T) {
 		{hedge.Config{Delay: 1, Quantile: 0.000001, MinSamples: 1, Window: 100 * ms, MinDelay: -1, MaxHedges: 4, MaxRise: 1}, ""},
 		{hedge.Config{Quantile: 0.999999, MinSamples: 1_000_000, Window: time.Hour, MaxRise: -1}, ""},
 		{hedge.Config{MaxRise: math.Inf(1), Counted: true, Budget: retry.Unlimited}, ""},
-		{hedge.Config{Delay: -1}, "hedge: Config.Delay is -1ns, must be at least 0 (0 means the Quantile)"},
-		{hedge.Config{Quantile: 1}, "hedge: Config.Quantile is 1, must be at least 0.000001 and below 1 (0 means 0.95)"},
-		{hedge.Config{Quantile: -0.5}, "hedge: Config.Quantile is -0.5, must be at least 0.000001 and below 1 (0 means 0.95)"},
-		{hedge.Config{Quantile: 1e-9}, "hedge: Config.Quantile is 1e-09, must be at least 0.000001 and below 1 (0 means 0.95)"},
-		{hedge.Config{Quantile: math.NaN()}, "hedge: Config.Quantile is NaN, must be at least 0.000001 and below 1 (0 means 0.95)"},
-		{hedge.Config{MinSamples: -1}, "hedge: Config.MinSamples is -1, must be between 1 and 1000000 (0 means 100)"},
-		{hedge.Config{MinSamples: 1_000_001}, "hedge: Config.MinSamples is 1000001, must be between 1 and 1000000 (0 means 100)"},
-		{hedge.Config{Window: 99 * ms}, "hedge: Config.Window is 99ms, must be between 100ms and 1h0m0s (0 means 30s)"},
-		{hedge.Config{Window: -1}, "hedge: Config.Window is -1ns, must be between 100ms and 1h0m0s (0 means 30s)"},
-		{hedge.Config{Window: 2 * time.Hour}, "hedge: Config.Window is 2h0m0s, must be between 100ms and 1h0m0s (0 means 30s)"},
-		{hedge.Config{MaxHedges: -1}, "hedge: Config.MaxHedges is -1, must be between 1 and 4 (0 means 1)"},
-		{hedge.Config{MaxHedges: 5}, "hedge: Config.MaxHedges is 5, must be between 1 and 4 (0 means 1)"},
-		{hedge.Config{MaxRise: 0.5}, "hedge: Config.MaxRise is 0.5, must be at least 1 (0 means 2, negative no pause)"},
-		{hedge.Config{MaxRise: math.NaN()}, "hedge: Config.MaxRise is NaN, must be at least 1 (0 means 2, negative no pause)"},
-		{hedge.Config{Counted: true}, "hedge: Config.Counted is true, must be false without a Budget, which nothing else counts in"},
+		{hedge.Config{Delay: -1}, "hedge: Delay is -1ns, must be at least 0 (0 means the Quantile)"},
+		{hedge.Config{Quantile: 1}, "hedge: Quantile is 1, must be at least 0.000001 and below 1 (0 means 0.95)"},
+		{hedge.Config{Quantile: -0.5}, "hedge: Quantile is -0.5, must be at least 0.000001 and below 1 (0 means 0.95)"},
+		{hedge.Config{Quantile: 1e-9}, "hedge: Quantile is 1e-09, must be at least 0.000001 and below 1 (0 means 0.95)"},
+		{hedge.Config{Quantile: math.NaN()}, "hedge: Quantile is NaN, must be at least 0.000001 and below 1 (0 means 0.95)"},
+		{hedge.Config{MinSamples: -1}, "hedge: MinSamples is -1, must be between 1 and 1000000 (0 means 100)"},
+		{hedge.Config{MinSamples: 1_000_001}, "hedge: MinSamples is 1000001, must be between 1 and 1000000 (0 means 100)"},
+		{hedge.Config{Window: 99 * ms}, "hedge: Window is 99ms, must be between 100ms and 1h0m0s (0 means 30s)"},
+		{hedge.Config{Window: -1}, "hedge: Window is -1ns, must be between 100ms and 1h0m0s (0 means 30s)"},
+		{hedge.Config{Window: 2 * time.Hour}, "hedge: Window is 2h0m0s, must be between 100ms and 1h0m0s (0 means 30s)"},
+		{hedge.Config{MaxHedges: -1}, "hedge: MaxHedges is -1, must be between 1 and 4 (0 means 1)"},
+		{hedge.Config{MaxHedges: 5}, "hedge: MaxHedges is 5, must be between 1 and 4 (0 means 1)"},
+		{hedge.Config{MaxRise: 0.5}, "hedge: MaxRise is 0.5, must be at least 1 (0 means 2, negative no pause)"},
+		{hedge.Config{MaxRise: math.NaN()}, "hedge: MaxRise is NaN, must be at least 1 (0 means 2, negative no pause)"},
+		{hedge.Config{Counted: true}, "hedge: Counted is true, must be false without a Budget, which nothing else counts in"},
 	} {
 		got := ""
 		if err := tt.c.Validate(); err != nil {
@@ -405,7 +405,7 @@ func TestValidate(t *testing.T) {
 		}
 		func() {
 			defer func() {
-				if err, _ := recover().(error); (err == nil) != (tt.want == "") || err != nil && err.Error() != tt.want {
+				if err, _ := recover().(error); (err == nil) != (tt.want == "") || err != nil && err.Error() != strings.Replace(tt.want, "hedge: ", "hedge: Layer: ", 1) {
 					t.Errorf("%+v: Layer panics with %v, want %q", tt.c, err, tt.want)
 				}
 			}()

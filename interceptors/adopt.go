@@ -1,8 +1,6 @@
 package interceptors
 
 import (
-	"fmt"
-
 	"google.golang.org/grpc"
 )
 
@@ -88,7 +86,7 @@ func FromStreamClient(stream grpc.StreamClientInterceptor) Layer {
 
 func mustHave(constructor, which string, missing bool) {
 	if missing {
-		panic(fmt.Sprintf("interceptors: %s: %s interceptor is nil", constructor, which))
+		misused(constructor, which+" interceptor", nil, "non-nil")
 	}
 }
 

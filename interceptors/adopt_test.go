@@ -542,7 +542,7 @@ func TestAdoptedMustExist(t *testing.T) {
 	} {
 		func() {
 			defer func() {
-				if p := recover(); p != want {
+				if p, _ := recover().(error); p == nil || p.Error() != want+", must be non-nil" {
 					t.Errorf("panicked with %v, want %s", p, want)
 				}
 			}()

@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc/codes"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
@@ -41,11 +43,11 @@ var badInputs = []struct {
 	{"Named without layer", func() { interceptors.Named("n", nil) }, nil, []string{"interceptors: Named: ", "layer is nil", "must"}},
 	{"Observe", func() { interceptors.Observe(nil) }, nil, []string{"interceptors: Observe: ", "function is nil", "must"}},
 	{"Filter", func() { interceptors.Filter(nil) }, nil, []string{"interceptors: Filter: ", "function is nil", "must"}},
-	{"Recover", func() { interceptors.Recover(nil) }, nil, []string{"interceptors: Recover: ", "function 0 is nil", "must"}},
+	{"Recover", func() { interceptors.Recover(nil) }, nil, []string{"interceptors: Recover: ", "functions[0] is nil", "must"}},
 	{"Admit", func() { interceptors.Admit(nil) }, nil, []string{"turret: Gated: ", "gate is nil", "must"}},
 	{"Admit, nothing in it", func() { interceptors.Admit((*limit.Concurrency)(nil)) }, nil, []string{"turret: Gated: ", "gate is a nil *limit.Concurrency", "must"}},
 	{"ReplayLimit", func() { interceptors.ReplayLimit(-1) }, nil, []string{"interceptors: ReplayLimit: ", "bytes is -1", "must"}},
-	{"Retry, option", func() { interceptors.Retry(retry.Config{}, nil) }, nil, []string{"interceptors: Retry: ", "option 0 is nil", "must"}},
+	{"Retry, option", func() { interceptors.Retry(retry.Config{}, nil) }, nil, []string{"interceptors: Retry: ", "options[0] is nil", "must"}},
 	retryInput("MaxAttempts", retry.Config{MaxAttempts: -1}, "-1"),
 	retryInput("Backoff.Max", retry.Config{Backoff: retry.Backoff{Base: 2, Max: 1}}, "1ns"),
 	retryInput("Backoff.Jitter", retry.Config{Backoff: retry.Backoff{Jitter: math.NaN()}}, "NaN"),
@@ -63,13 +65,13 @@ var badInputs = []struct {
 	{"Buffer", func() { interceptors.Buffer(-1) }, nil, []string{"buffer: ", "is -1", "must"}},
 	breakerInput("Ratio", breaker.Config{Ratio: 2}, "2"),
 	breakerInput("Window", breaker.Config{Window: -1}, "-1ns"),
-	{"Trace", func() { interceptors.Trace(trace.Config{Attributes: make([]attribute.KeyValue, 1)}) }, nil, []string{"trace: ", "Attributes[0]", "must"}},
-	queueInput("Queue.Max", limit.Queue{Max: -2}, "-2"),
-	queueInput("Queue.Timeout", limit.Queue{Timeout: -1}, "-1ns"),
-	rateInput("Rate.N", limit.Rate{}, "0"),
-	rateInput("Rate.N", limit.Rate{N: -1, Per: time.Second}, "-1"),
-	rateInput("Rate.Per", limit.Rate{N: 1}, "0s"),
-	rateInput("Rate.Burst", limit.Rate{N: 1, Per: 1, Burst: -1}, "-1"),
+	{"Trace", func() { interceptors.Trace(trace.Config{Attributes: make([]attribute.KeyValue, 1)}) }, nil, []string{"interceptors: Trace: ", "Attributes[0]", "must"}},
+	queueInput("Max", limit.Queue{Max: -2}, "-2"),
+	queueInput("Timeout", limit.Queue{Timeout: -1}, "-1ns"),
+	rateInput("N", limit.Rate{}, "0"),
+	rateInput("N", limit.Rate{N: -1, Per: time.Second}, "-1"),
+	rateInput("Per", limit.Rate{N: 1}, "0s"),
+	rateInput("Burst", limit.Rate{N: 1, Per: 1, Burst: -1}, "-1"),
 	budgetInput("Ratio", retry.BudgetConfig{Ratio: math.NaN()}, "NaN"),
 	budgetInput("Ratio", retry.BudgetConfig{Ratio: math.Inf(1)}, "+Inf"),
 	budgetInput("MinPerSecond", retry.BudgetConfig{MinPerSecond: math.MaxInt}, fmt.Sprint(math.MaxInt)),
@@ -84,27 +86,27 @@ type input = struct {
 }
 
 func retryInput(field string, c retry.Config, value string) input {
-	return input{"Retry, " + field, func() { interceptors.Retry(c) }, c.Validate, []string{"retry: ", field + " is " + value, "must"}}
+	return input{"Retry, " + field, func() { interceptors.Retry(c) }, c.Validate, []string{"interceptors: Retry: ", field + " is " + value, "must"}}
 }
 
 func breakerInput(field string, c breaker.Config, value string) input {
-	return input{"Breaker, " + field, func() { interceptors.Breaker(c) }, c.Validate, []string{"breaker: ", field + " is " + value, "must"}}
+	return input{"Breaker, " + field, func() { interceptors.Breaker(c) }, c.Validate, []string{"interceptors: Breaker: ", field + " is " + value, "must"}}
 }
 
 func hedgeInput(field string, c hedge.Config, value string) input {
-	return input{"Hedge, " + field, func() { interceptors.Hedge(c) }, c.Validate, []string{"hedge: ", field + " is " + value, "must"}}
+	return input{"Hedge, " + field, func() { interceptors.Hedge(c) }, c.Validate, []string{"interceptors: Hedge: ", field + " is " + value, "must"}}
 }
 
 func queueInput(field string, q limit.Queue, value string) input {
-	return input{field, func() { interceptors.ConcurrencyLimit(1, q) }, q.Validate, []string{"limit: ", field + " is " + value, "must"}}
+	return input{field, func() { interceptors.ConcurrencyLimit(1, q) }, q.Validate, []string{"limit: ", "." + field + " is " + value, "must"}}
 }
 
 func rateInput(field string, r limit.Rate, value string) input {
-	return input{field, func() { interceptors.RateLimit(r, limit.Queue{}) }, r.Validate, []string{"limit: ", field + " is " + value, "must"}}
+	return input{field, func() { interceptors.RateLimit(r, limit.Queue{}) }, r.Validate, []string{"limit: ", "." + field + " is " + value, "must"}}
 }
 
 func budgetInput(field string, c retry.BudgetConfig, value string) input {
-	return input{"Budget, " + field, func() { retry.NewBudget(c) }, c.Validate, []string{"retry: ", "BudgetConfig." + field + " is " + value, "must"}}
+	return input{"Budget, " + field, func() { retry.NewBudget(c) }, c.Validate, []string{"retry: NewBudget: ", field + " is " + value, "must"}}
 }
 
 // answersNil is a layer that makes no service.
@@ -113,7 +115,7 @@ func answersNil(interceptors.Service) interceptors.Service { return nil }
 func TestBadInput(t *testing.T) {
 	for _, tt := range badInputs {
 		t.Run(tt.name, func(t *testing.T) {
-			line := panicOf(tt.make)
+			line, field := panicOf(tt.make)
 			if !strings.HasPrefix(line, tt.want[0]) || strings.Contains(line, "\n") {
 				t.Errorf("panics with %q, want one line that begins with %q", line, tt.want[0])
 			}
@@ -122,25 +124,31 @@ func TestBadInput(t *testing.T) {
 					t.Errorf("panics with %q, which does not say %q", line, part)
 				}
 			}
+			if field == nil {
+				t.Fatal("errors.As finds no FieldError in the panic")
+			}
 			if tt.validate == nil {
 				return
 			}
-			if err := tt.validate(); err == nil || err.Error() != line {
-				t.Errorf("panics with %q, and Validate returns %v", line, err)
+			want, ok := errors.AsType[*turret.FieldError](tt.validate())
+			if !ok || field.Value != want.Value && field.Value == field.Value || field.Bound != want.Bound || !strings.HasSuffix(field.Field, want.Field) {
+				t.Errorf("panics with %v, and Validate returns %v", field, want)
 			}
 		})
 	}
 }
 
-// panicOf returns the text of the panic of f; empty if there is none.
-func panicOf(f func()) (text string) {
+// panicOf returns the text of the error that f panics with, and the FieldError in
+// it.
+func panicOf(f func()) (text string, field *turret.FieldError) {
 	defer func() {
-		if p := recover(); p != nil {
-			text = fmt.Sprint(p)
+		if err, ok := recover().(error); ok {
+			text = err.Error()
+			field, _ = errors.AsType[*turret.FieldError](err)
 		}
 	}()
 	f()
-	return ""
+	return "", nil
 }
 
 // What is odd, but has a meaning, is taken.
@@ -157,7 +165,7 @@ func TestOddInput(t *testing.T) {
 		"For of no layers": func() { interceptors.For("/*") },
 		"all kinds, twice": func() { interceptors.ForKind(append(kinds, kinds...)) },
 	} {
-		if line := panicOf(f); line != "" {
+		if line, _ := panicOf(f); line != "" {
 			t.Errorf("%s panics with %q", name, line)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // returns one that does.
 func Filter(f func(ctx context.Context, rpc *RPC) (context.Context, error)) Layer {
 	if f == nil {
-		panic("interceptors: Filter: function is nil, must not be")
+		misused("Filter", "function", nil, "non-nil")
 	}
 	return func(inner Service) Service { return &filterService{inner, f} }
 }

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/limit"
 )
 
@@ -34,11 +35,14 @@ func RateLimit(r limit.Rate, q limit.Queue) Layer {
 }
 
 // Breaker returns a [Layer] that stops sending RPCs to what keeps failing, and
-// tries one now and then. It is Admit(breaker.New(c)), and panics as that does:
-// with the error of c.Validate. What counts as a failure, [Classify] says. A
+// tries one now and then. It is Admit(breaker.New(c)), and panics with
+// the error of c.Validate if there is one. What counts as a failure, [Classify] says. A
 // stream is heard of when it is over.
 //
 // It refuses with UNAVAILABLE and reason CIRCUIT_OPEN, and with the delay after
 // which it will try again. Towards several endpoints the balancing policy
 // turret.P2C has a breaker for each; this one is for all of what is inside it.
-func Breaker(c breaker.Config) Layer { return Admit(breaker.New(c)) }
+func Breaker(c breaker.Config) Layer {
+	misuse.Check("interceptors: Breaker", c.Validate())
+	return Admit(breaker.New(c))
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/hedge"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // Hedge returns a [Layer] that sends a unary RPC of a client a second time when
@@ -38,6 +39,7 @@ func Hedge(c hedge.Config) Layer {
 		}
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
+	misuse.Check("interceptors: Hedge", c.Validate())
 	layer := hedge.LayerOf[*RPC, answer](hedge.NewPolicy(c), hedgeOf)
 	return func(inner Service) Service {
 		return &hedgeService{inner, layer(&hedgeAttempts{inner})}

@@ -30,7 +30,7 @@ func stacked(constructor string, layers []Layer, inner Service) (outermost Servi
 			continue
 		}
 		if inner = layer(inner); inner == nil {
-			panic(fmt.Sprintf("interceptors: %s: layer %d returned a nil service, must not", constructor, i))
+			misused(constructor, fmt.Sprintf("service of layer %d", i), nil, "non-nil")
 		}
 		made = append(made, inner)
 	}

@@ -35,13 +35,13 @@ func Except(pattern string, layers ...Layer) Layer {
 // others go past them. It panics if kinds is empty or holds an unknown kind.
 func ForKind(kinds []Kind, layers ...Layer) Layer {
 	if len(kinds) == 0 {
-		panic("interceptors: ForKind: kinds is [], must have at least one")
+		misused("ForKind", "kinds", kinds, "at least one kind")
 	}
 	var set [KindBidiStream + 1]bool
 	names := make([]string, len(kinds))
 	for i, k := range kinds {
 		if int(k) >= len(set) {
-			panic(fmt.Sprintf("interceptors: ForKind: kinds[%d] is %v, must be KindUnary to KindBidiStream", i, k))
+			misused("ForKind", fmt.Sprintf("kinds[%d]", i), k, "between KindUnary and KindBidiStream")
 		}
 		set[k], names[i] = true, k.String()
 	}
@@ -53,7 +53,7 @@ func ForKind(kinds []Kind, layers ...Layer) Layer {
 // nil.
 func ForMatch(m selector.Matcher, layers ...Layer) Layer {
 	if m == nil {
-		panic("interceptors: ForMatch: matcher is nil, must not be")
+		misused("ForMatch", "matcher", nil, "non-nil")
 	}
 	return branch("ForMatch", "for match", func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
 }
@@ -88,28 +88,29 @@ func (b *branchService) Call(ctx context.Context, rpc *RPC) (any, error) {
 func (b *branchService) String() string { return describeInside(b.heading, b.layers) }
 
 func mustPattern(constructor, pattern string) func(method string) bool {
-	match, err := parsePattern(pattern)
-	if err != nil {
-		panic(fmt.Sprintf("interceptors: %s: %v", constructor, err))
+	match, ok := parsePattern(pattern)
+	if !ok {
+		misused(constructor, "pattern", pattern, `"/package.Service/Method", "/package.Service/*" or "/*"`)
 	}
 	return match
 }
 
-// parsePattern returns the predicate that pattern stands for.
-func parsePattern(pattern string) (match func(method string) bool, err error) {
+// parsePattern returns the predicate that pattern stands for, or false if pattern
+// has none of the forms of [For].
+func parsePattern(pattern string) (match func(method string) bool, ok bool) {
 	if pattern == "/*" {
-		return func(string) bool { return true }, nil
+		return func(string) bool { return true }, true
 	}
 	service, method, ok := strings.Cut(strings.TrimPrefix(pattern, "/"), "/")
 	if !strings.HasPrefix(pattern, "/") || !ok || service == "" || method == "" ||
 		strings.Contains(service, "*") || strings.Contains(method, "/") || method != "*" && strings.Contains(method, "*") {
-		return nil, fmt.Errorf("pattern is %q, must be \"/package.Service/Method\", \"/package.Service/*\" or \"/*\"", pattern)
+		return nil, false
 	}
 	if method == "*" {
 		prefix := "/" + service + "/"
-		return func(m string) bool { return strings.HasPrefix(m, prefix) }, nil
+		return func(m string) bool { return strings.HasPrefix(m, prefix) }, true
 	}
-	return func(m string) bool { return m == pattern }, nil
+	return func(m string) bool { return m == pattern }, true
 }
 
 // callMeta is what matchers and interceptors of go-grpc-middleware see of rpc.

@@ -115,7 +115,7 @@ func FuzzPattern(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, pattern, method string) {
 		valid := patternForm.MatchString(strings.ReplaceAll(pattern, "\n", "x"))
-		text := panicOf(func() { interceptors.For(pattern) })
+		text, _ := panicOf(func() { interceptors.For(pattern) })
 		if (text == "") != valid || text != "" && (!strings.HasPrefix(text, "interceptors: For: pattern is ") || strings.Contains(text, "\n")) {
 			t.Fatalf("For(%q) panics with %q", pattern, text)
 		}

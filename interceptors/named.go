@@ -14,10 +14,10 @@ import (
 // empty or l is nil.
 func Named(name string, l Layer) Layer {
 	if name == "" {
-		panic("interceptors: Named: name is \"\", must not be empty")
+		misused("Named", "name", name, "non-empty")
 	}
 	if l == nil {
-		panic("interceptors: Named: layer is nil, must not be")
+		misused("Named", "layer", nil, "non-nil")
 	}
 	return func(inner Service) Service {
 		n := &namedService{name: name}

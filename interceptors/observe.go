@@ -159,7 +159,7 @@ func (r *RPC) observed(tell func(ctx context.Context, e *Event)) *RPC {
 // inside the layer takes its place. Put Observe outside of what it is to see.
 func Observe(f func(ctx context.Context, e Event)) Layer {
 	if f == nil {
-		panic("interceptors: Observe: function is nil, must not be")
+		misused("Observe", "function", nil, "non-nil")
 	}
 	tell := func(ctx context.Context, e *Event) { f(ctx, *e) }
 	return func(inner Service) Service { return &observeService{inner, tell} }

@@ -20,7 +20,7 @@ func Recover(f ...func(ctx context.Context, rpc *RPC, p any, stack []byte)) Laye
 	}
 	for i := range f {
 		if f[i] == nil {
-			panic(fmt.Sprintf("interceptors: Recover: function %d is nil, must not be", i))
+			misused("Recover", fmt.Sprintf("functions[%d]", i), nil, "non-nil")
 		}
 	}
 	return func(inner Service) Service { return &recoverService{inner, f} }

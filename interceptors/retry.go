@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
 )
@@ -28,7 +29,7 @@ type RetryOption func(*retryService)
 // [DefaultReplayLimit]. It panics if bytes is negative.
 func ReplayLimit(bytes int) RetryOption {
 	if bytes < 0 {
-		panic(fmt.Sprintf("interceptors: ReplayLimit: bytes is %d, must be at least 0", bytes))
+		misused("ReplayLimit", "bytes", bytes, "at least 0")
 	}
 	return func(s *retryService) { s.replayLimit = bytes }
 }
@@ -81,6 +82,7 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 // gRPC has a retry of its own, which multiplies with this one if a service
 // config switches it on: dial with grpc.WithDisableRetry().
 func Retry(c retry.Config, o ...RetryOption) Layer {
+	misuse.Check("interceptors: Retry", c.Validate())
 	if c.Retryable == nil {
 		c.Retryable = RetryCodes(codes.Unavailable)
 	}
@@ -89,7 +91,7 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 	template := retryService{replayLimit: DefaultReplayLimit}
 	for i, option := range o {
 		if option == nil {
-			panic(fmt.Sprintf("interceptors: Retry: option %d is nil, must not be", i))
+			misused("Retry", fmt.Sprintf("options[%d]", i), nil, "non-nil")
 		}
 		option(&template)
 	}

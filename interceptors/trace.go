@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/trace"
 )
 
@@ -30,6 +31,7 @@ import (
 //
 //	Except("/grpc.health.v1.Health/*", Trace(trace.Config{}))
 func Trace(c trace.Config) Layer {
+	misuse.Check("interceptors: Trace", c.Validate())
 	tracer := trace.New(c)
 	return func(inner Service) Service { return &traceService{Service: inner, tracer: tracer} }
 }

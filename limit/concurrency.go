@@ -2,10 +2,12 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // Concurrency is a [turret.Gate] that bounds how many calls are inside at once.
@@ -37,12 +39,8 @@ const (
 // NewConcurrency returns a limit of that many calls at once. It panics if limit
 // is negative or q is invalid.
 func NewConcurrency(limit int, q Queue) *Concurrency {
-	if limit < 0 {
-		panic(fmt.Sprintf("limit: NewConcurrency: limit is %d, must be 0 or more", limit))
-	}
-	if err := q.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("limit: NewConcurrency", checkMax(limit))
+	misuse.Check("limit: NewConcurrency", turret.FieldOf("limit", "Queue", q.Validate()))
 	c := &Concurrency{}
 	c.max.Store(int64(limit))
 	c.line.queue, c.line.room = q, (*places)(c)
@@ -94,7 +92,7 @@ func (c *Concurrency) Leave(turret.Ticket, turret.Outcome) {
 	e := c.entered.Load()
 	if left > e/one {
 		c.left.Add(^uint64(0))
-		panic("limit: Concurrency.Leave: more calls left than entered")
+		panic(errors.New("limit: Concurrency.Leave: more calls left than entered"))
 	}
 	if e&guarded != 0 {
 		c.line.lock() // gives the place away
@@ -106,13 +104,18 @@ func (c *Concurrency) Leave(turret.Ticket, turret.Outcome) {
 // lower one nobody enters until enough have left; nobody is thrown out. It
 // panics if limit is negative.
 func (c *Concurrency) SetMax(limit int) {
-	if limit < 0 {
-		panic(fmt.Sprintf("limit: Concurrency.SetMax: limit is %d, must be 0 or more", limit))
-	}
+	misuse.Check("limit: Concurrency.SetMax", checkMax(limit))
 	c.line.lock()
 	c.max.Store(int64(limit))
 	c.line.settle()
 	c.line.unlock()
+}
+
+func checkMax(limit int) error {
+	if limit < 0 {
+		return invalid("limit", limit, "at least 0")
+	}
+	return nil
 }
 
 // ConcurrencyStats is what a [Concurrency] was doing at one instant, and has

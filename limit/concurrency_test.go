@@ -270,10 +270,10 @@ func TestConcurrencyLeaveWithoutEnter(t *testing.T) {
 }
 
 func TestConcurrencyInvalid(t *testing.T) {
-	wantPanic(t, "limit: NewConcurrency: limit is -1, must be 0 or more", func() { limit.NewConcurrency(-1, limit.Queue{}) })
-	wantPanic(t, "limit: Queue.Max is -2, must be Unbounded (-1), 0 or more", func() { limit.NewConcurrency(1, limit.Queue{Max: -2}) })
+	wantPanic(t, "limit: NewConcurrency: limit is -1, must be at least 0", func() { limit.NewConcurrency(-1, limit.Queue{}) })
+	wantPanic(t, "limit: NewConcurrency: Queue.Max is -2, must be Unbounded (-1) or at least 0", func() { limit.NewConcurrency(1, limit.Queue{Max: -2}) })
 	g := limit.NewConcurrency(1, limit.Queue{})
-	wantPanic(t, "limit: Concurrency.SetMax: limit is -1, must be 0 or more", func() { g.SetMax(-1) })
+	wantPanic(t, "limit: Concurrency.SetMax: limit is -1, must be at least 0", func() { g.SetMax(-1) })
 	if _, err := g.Enter(t.Context()); err != nil {
 		t.Errorf("Enter: %v, want the limit to be as it was", err)
 	}

@@ -98,6 +98,6 @@ func ExampleRate_Validate() {
 	fmt.Println(limit.Rate{N: 100}.Validate())
 	fmt.Println(limit.Queue{Timeout: -time.Second}.Validate())
 	// Output:
-	// limit: Rate.Per is 0s, must be more than 0
-	// limit: Queue.Timeout is -1s, must be 0 (no bound) or more
+	// limit: Per is 0s, must be above 0
+	// limit: Timeout is -1s, must be at least 0 (0 means no bound)
 }

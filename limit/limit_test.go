@@ -14,16 +14,16 @@ func TestValidate(t *testing.T) {
 	}{
 		"zero queue":       {limit.Queue{}, ""},
 		"unbounded queue":  {limit.Queue{Max: limit.Unbounded, Timeout: time.Second}, ""},
-		"Queue.Max":        {limit.Queue{Max: -2}, "limit: Queue.Max is -2, must be Unbounded (-1), 0 or more"},
-		"Queue.Timeout":    {limit.Queue{Max: 1, Timeout: -1}, "limit: Queue.Timeout is -1ns, must be 0 (no bound) or more"},
+		"Queue.Max":        {limit.Queue{Max: -2}, "limit: Max is -2, must be Unbounded (-1) or at least 0"},
+		"Queue.Timeout":    {limit.Queue{Max: 1, Timeout: -1}, "limit: Timeout is -1ns, must be at least 0 (0 means no bound)"},
 		"rate":             {limit.Rate{N: 1, Per: 1}, ""},
 		"rate with burst":  {limit.Rate{N: 1, Per: 1, Burst: 1}, ""},
 		"PerSecond":        {limit.PerSecond(1), ""},
-		"zero rate":        {limit.Rate{}, "limit: Rate.N is 0, must be at least 1"},
-		"PerSecond(-3)":    {limit.PerSecond(-3), "limit: Rate.N is -3, must be at least 1"},
-		"Rate.Per":         {limit.Rate{N: 1}, "limit: Rate.Per is 0s, must be more than 0"},
-		"Rate.Per below 0": {limit.Rate{N: 1, Per: -time.Second}, "limit: Rate.Per is -1s, must be more than 0"},
-		"Rate.Burst":       {limit.Rate{N: 1, Per: 1, Burst: -1}, "limit: Rate.Burst is -1, must be 0 (the same as N) or more"},
+		"zero rate":        {limit.Rate{}, "limit: N is 0, must be at least 1"},
+		"PerSecond(-3)":    {limit.PerSecond(-3), "limit: N is -3, must be at least 1"},
+		"Rate.Per":         {limit.Rate{N: 1}, "limit: Per is 0s, must be above 0"},
+		"Rate.Per below 0": {limit.Rate{N: 1, Per: -time.Second}, "limit: Per is -1s, must be above 0"},
+		"Rate.Burst":       {limit.Rate{N: 1, Per: 1, Burst: -1}, "limit: Burst is -1, must be at least 0 (0 means N)"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

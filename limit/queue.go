@@ -1,8 +1,9 @@
 package limit
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/turret-go/turret"
 )
 
 // Unbounded as [Queue.Max] lets any number of calls wait.
@@ -25,14 +26,19 @@ type Queue struct {
 	Timeout time.Duration
 }
 
-// Validate returns an error that names the field that is out of bounds: Max
-// below -1, or a negative Timeout.
+// Validate returns a [turret.FieldError] if q cannot be used: Max below -1, or a
+// negative Timeout.
 func (q Queue) Validate() error {
 	switch {
 	case q.Max < Unbounded:
-		return fmt.Errorf("limit: Queue.Max is %d, must be Unbounded (-1), 0 or more", q.Max)
+		return invalid("Max", q.Max, "Unbounded (-1) or at least 0")
 	case q.Timeout < 0:
-		return fmt.Errorf("limit: Queue.Timeout is %v, must be 0 (no bound) or more", q.Timeout)
+		return invalid("Timeout", q.Timeout, "at least 0 (0 means no bound)")
 	}
 	return nil
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "limit", Field: field, Value: value, Bound: bound}
 }

@@ -23,16 +23,16 @@ type Rate struct {
 // PerSecond returns the rate of n calls a second, with a burst of n.
 func PerSecond(n int) Rate { return Rate{N: n, Per: time.Second} }
 
-// Validate returns an error that names the field that is out of bounds: N or Per
-// not above zero, or a negative Burst.
+// Validate returns a [turret.FieldError] if r cannot be used: N or Per not above
+// zero, or a negative Burst.
 func (r Rate) Validate() error {
 	switch {
 	case r.N < 1:
-		return fmt.Errorf("limit: Rate.N is %d, must be at least 1", r.N)
+		return invalid("N", r.N, "at least 1")
 	case r.Per <= 0:
-		return fmt.Errorf("limit: Rate.Per is %v, must be more than 0", r.Per)
+		return invalid("Per", r.Per, "above 0")
 	case r.Burst < 0:
-		return fmt.Errorf("limit: Rate.Burst is %d, must be 0 (the same as N) or more", r.Burst)
+		return invalid("Burst", r.Burst, "at least 0 (0 means N)")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // TokenBucket is a [turret.Gate] that bounds how many calls start in a time. It
@@ -41,12 +42,8 @@ type TokenBucket struct {
 
 // NewTokenBucket returns a full bucket. It panics if r or q is invalid.
 func NewTokenBucket(r Rate, q Queue) *TokenBucket {
-	if err := r.Validate(); err != nil {
-		panic(err)
-	}
-	if err := q.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("limit: NewTokenBucket", turret.FieldOf("limit", "Rate", r.Validate()))
+	misuse.Check("limit: NewTokenBucket", turret.FieldOf("limit", "Queue", q.Validate()))
 	b := &TokenBucket{base: time.Now(), bucket: newBucket(r)}
 	b.line.queue, b.line.room = q, (*tokens)(b)
 	return b
@@ -93,9 +90,7 @@ func (b *TokenBucket) Leave(_ turret.Ticket, o turret.Outcome) {
 // the new burst, and whoever waits does so at the new rate. It panics if r is
 // invalid.
 func (b *TokenBucket) SetRate(r Rate) {
-	if err := r.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("limit: TokenBucket.SetRate", turret.FieldOf("limit", "Rate", r.Validate()))
 	b.line.lock()
 	b.bucket.setRate(r)
 	b.stop() // unlock arms it anew

@@ -351,12 +351,12 @@ func TestTokenBucketAtTheEdgesOfNumbers(t *testing.T) {
 }
 
 func TestTokenBucketInvalid(t *testing.T) {
-	wantPanic(t, "limit: Rate.N is 0, must be at least 1", func() { limit.NewTokenBucket(limit.Rate{}, limit.Queue{}) })
-	wantPanic(t, "limit: Queue.Timeout is -1s, must be 0 (no bound) or more", func() {
+	wantPanic(t, "limit: NewTokenBucket: Rate.N is 0, must be at least 1", func() { limit.NewTokenBucket(limit.Rate{}, limit.Queue{}) })
+	wantPanic(t, "limit: NewTokenBucket: Queue.Timeout is -1s, must be at least 0 (0 means no bound)", func() {
 		limit.NewTokenBucket(limit.PerSecond(1), limit.Queue{Timeout: -time.Second})
 	})
 	g := limit.NewTokenBucket(limit.PerSecond(1), limit.Queue{})
-	wantPanic(t, "limit: Rate.N is -1, must be at least 1", func() { g.SetRate(limit.PerSecond(-1)) })
+	wantPanic(t, "limit: TokenBucket.SetRate: Rate.N is -1, must be at least 1", func() { g.SetRate(limit.PerSecond(-1)) })
 	if got := g.Stats().Rate; got != limit.PerSecond(1) {
 		t.Errorf("rate %v, want it to be as it was", got)
 	}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // EWMAConfig says how latencies are averaged. The zero value is the default of
@@ -37,16 +38,20 @@ type EWMAConfig struct {
 	Fleet *Fleet
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c EWMAConfig) Validate() error {
 	switch {
 	case c.Decay != 0 && c.Decay < time.Microsecond:
-		return fmt.Errorf("load: EWMAConfig.Decay is %v, must be at least %v (0 means the default)", c.Decay, time.Microsecond)
+		return invalid("Decay", c.Decay, fmt.Sprintf("at least %v (0 means the default)", time.Microsecond))
 	case c.DefaultRTT < 0:
-		return fmt.Errorf("load: EWMAConfig.DefaultRTT is %v, must not be negative (0 means %v)", c.DefaultRTT, defaultRTT)
+		return invalid("DefaultRTT", c.DefaultRTT, fmt.Sprintf("at least 0 (0 means %v)", defaultRTT))
 	}
 	return nil
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "load", Field: field, Value: value, Bound: bound}
 }
 
 // Defaults of [EWMAConfig].
@@ -76,10 +81,8 @@ type latency struct {
 	fleet   *Fleet
 }
 
-func newLatency(c EWMAConfig, decay, penalty time.Duration) latency {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+func newLatency(where string, c EWMAConfig, decay, penalty time.Duration) latency {
+	misuse.Check(where, c.Validate())
 	return latency{
 		average: newAverage(int64(cmp.Or(c.Decay, decay))),
 		prior:   float64(cmp.Or(c.DefaultRTT, defaultRTT)),
@@ -160,7 +163,7 @@ type PeakEWMA struct {
 // NewPeakEWMA returns a PeakEWMA with nothing measured. It panics with the
 // error of [EWMAConfig.Validate] if c is not valid.
 func NewPeakEWMA(c EWMAConfig) *PeakEWMA {
-	return &PeakEWMA{l: newLatency(c, defaultPeakDecay, defaultPeakPenalty)}
+	return &PeakEWMA{l: newLatency("load: NewPeakEWMA", c, defaultPeakDecay, defaultPeakPenalty)}
 }
 
 // Start notes that a call begins.
@@ -199,7 +202,7 @@ type EWMA struct {
 // NewEWMA returns an EWMA with nothing measured. It panics with the error of
 // [EWMAConfig.Validate] if c is not valid.
 func NewEWMA(c EWMAConfig) *EWMA {
-	return &EWMA{l: newLatency(c, defaultDecay, 0)}
+	return &EWMA{l: newLatency("load: NewEWMA", c, defaultDecay, 0)}
 }
 
 // Start notes that a call begins.

@@ -245,9 +245,9 @@ func TestValidate(t *testing.T) {
 		config load.EWMAConfig
 		want   string
 	}{
-		{load.EWMAConfig{Decay: 1}, "EWMAConfig.Decay is 1ns, must be at least 1µs"},
-		{load.EWMAConfig{Decay: -1}, "EWMAConfig.Decay is -1ns"},
-		{load.EWMAConfig{DefaultRTT: -1}, "EWMAConfig.DefaultRTT is -1ns, must not be negative"},
+		{load.EWMAConfig{Decay: 1}, "Decay is 1ns, must be at least 1µs"},
+		{load.EWMAConfig{Decay: -1}, "Decay is -1ns"},
+		{load.EWMAConfig{DefaultRTT: -1}, "DefaultRTT is -1ns, must be at least 0"},
 	} {
 		err := tt.config.Validate()
 		if err == nil || !strings.HasPrefix(err.Error(), "load: "+tt.want) {
@@ -256,7 +256,7 @@ func TestValidate(t *testing.T) {
 		}
 		func() {
 			defer func() {
-				if p, ok := recover().(error); !ok || p.Error() != err.Error() {
+				if p, ok := recover().(error); !ok || p.Error() != "load: NewPeakEWMA: "+strings.TrimPrefix(err.Error(), "load: ") {
 					t.Errorf("panic %v, want %v", p, err)
 				}
 			}()

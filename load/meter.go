@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Meter is a [turret.Gate] that lets everybody in and tells a [Tracker] of each
@@ -29,7 +30,7 @@ type Meter struct {
 // instants that it is told are counted from now. It panics if t is nil.
 func NewMeter(t Tracker) *Meter {
 	if t == nil {
-		panic("load: NewMeter: tracker is nil")
+		misuse.Check("load: NewMeter", invalid("tracker", nil, "non-nil"))
 	}
 	return &Meter{t, time.Now()}
 }

@@ -106,7 +106,7 @@ func TestMeterDoesNotAllocate(t *testing.T) {
 
 func TestMeterNeedsATracker(t *testing.T) {
 	defer func() {
-		if got, want := recover(), "load: NewMeter: tracker is nil"; got != want {
+		if got, want := fmt.Sprint(recover()), "load: NewMeter: tracker is nil, must be non-nil"; got != want {
 			t.Errorf("panic %v, want %q", got, want)
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/background"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Spawned is a service whose readiness is driven in the background: while the
@@ -41,7 +42,7 @@ type question struct {
 // until it fails for good. It panics if s is nil.
 func Spawn[Req, Res any](s turret.Service[Req, Res]) *Spawned[Req, Res] {
 	if s == nil {
-		panic("ready: Spawn: service is nil")
+		misuse.Check("ready: Spawn", &turret.FieldError{Package: "ready", Field: "service", Bound: "non-nil"})
 	}
 	sp := &Spawned[Req, Res]{inner: s}
 	sp.ctx, sp.cancel = context.WithCancel(context.Background())

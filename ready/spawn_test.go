@@ -3,6 +3,7 @@ package ready_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -238,7 +239,7 @@ func TestSpawnDoesNotAllocate(t *testing.T) {
 
 func TestSpawnNeedsAService(t *testing.T) {
 	defer func() {
-		if got, want := recover(), "ready: Spawn: service is nil"; got != want {
+		if got, want := fmt.Sprint(recover()), "ready: Spawn: service is nil, must be non-nil"; got != want {
 			t.Errorf("panic %v, want %q", got, want)
 		}
 	}()

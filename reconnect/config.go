@@ -1,9 +1,9 @@
 package reconnect
 
 import (
-	"fmt"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/retry"
 )
 
@@ -24,14 +24,15 @@ type Config struct {
 	OnFailure func(err error, failures int, delay time.Duration)
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	if c.Backoff.Base < 0 {
-		return fmt.Errorf("reconnect: Config.Backoff.Base is %v, must be at least 0 (0 means 50ms)", c.Backoff.Base)
+		return invalid("Backoff.Base", c.Backoff.Base, "at least 0 (0 means 50ms)")
 	}
-	if err := c.Backoff.Validate(); err != nil {
-		return fmt.Errorf("reconnect: Config.Backoff: %w", err)
-	}
-	return nil
+	return turret.FieldOf("reconnect", "Backoff", c.Backoff.Validate())
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "reconnect", Field: field, Value: value, Bound: bound}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/background"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // ReasonNotConnected is the reason of the refusals of a [Service].
@@ -57,9 +58,9 @@ type connection[Req, Res any] struct {
 // returns belong to it. It panics if maker is nil or c is invalid.
 func New[Target, Req, Res any](maker turret.Maker[Target, Req, Res], target Target, c Config) *Service[Req, Res] {
 	if maker == nil {
-		panic("reconnect: New: maker is nil")
+		misuse.Check("reconnect: New", invalid("maker", nil, "non-nil"))
 	}
-	return newService(makerOf(maker, target), c)
+	return newService("reconnect: New", makerOf(maker, target), c)
 }
 
 // With is [New] with the first service, which then need not be made. It panics
@@ -67,19 +68,17 @@ func New[Target, Req, Res any](maker turret.Maker[Target, Req, Res], target Targ
 func With[Target, Req, Res any](s turret.Service[Req, Res], maker turret.Maker[Target, Req, Res], target Target, c Config) *Service[Req, Res] {
 	switch {
 	case s == nil:
-		panic("reconnect: With: service is nil")
+		misuse.Check("reconnect: With", invalid("service", nil, "non-nil"))
 	case maker == nil:
-		panic("reconnect: With: maker is nil")
+		misuse.Check("reconnect: With", invalid("maker", nil, "non-nil"))
 	}
-	r := newService(makerOf(maker, target), c)
+	r := newService("reconnect: With", makerOf(maker, target), c)
 	r.current = &connection[Req, Res]{service: s}
 	return r
 }
 
-func newService[Req, Res any](m maker[Req, Res], c Config) *Service[Req, Res] {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+func newService[Req, Res any](where string, m maker[Req, Res], c Config) *Service[Req, Res] {
+	misuse.Check(where, c.Validate())
 	s := &Service[Req, Res]{maker: m, config: c}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s

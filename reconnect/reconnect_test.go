@@ -696,13 +696,13 @@ func TestOnFailureCallsBack(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	dial := turret.ServiceFunc(newHost().dial)
 	tests := map[string]func(){
-		"reconnect: New: maker is nil":    func() { reconnect.New[string, string, string](nil, "", reconnect.Config{}) },
-		"reconnect: With: maker is nil":   func() { reconnect.With[string, string, string](&conn{}, nil, "", reconnect.Config{}) },
-		"reconnect: With: service is nil": func() { reconnect.With[string, string, string](nil, dial, "", reconnect.Config{}) },
-		"reconnect: Config.Backoff.Base is -1ns, must be at least 0 (0 means 50ms)": func() {
+		"reconnect: New: maker is nil, must be non-nil":    func() { reconnect.New[string, string, string](nil, "", reconnect.Config{}) },
+		"reconnect: With: maker is nil, must be non-nil":   func() { reconnect.With[string, string, string](&conn{}, nil, "", reconnect.Config{}) },
+		"reconnect: With: service is nil, must be non-nil": func() { reconnect.With[string, string, string](nil, dial, "", reconnect.Config{}) },
+		"reconnect: New: Backoff.Base is -1ns, must be at least 0 (0 means 50ms)": func() {
 			reconnect.New(dial, "", reconnect.Config{Backoff: retry.Backoff{Base: -1}})
 		},
-		"reconnect: Config.Backoff: retry: Backoff.Max is 1s, must be at least Base (2s)": func() {
+		"reconnect: New: Backoff.Max is 1s, must be at least Base (2s)": func() {
 			reconnect.New(dial, "", reconnect.Config{Backoff: retry.Backoff{Base: 2 * time.Second, Max: time.Second}})
 		},
 	}

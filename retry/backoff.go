@@ -38,14 +38,13 @@ type Backoff struct {
 	Jitter float64
 }
 
-// Validate returns an error that names the field, its value and its bound if b
-// cannot be used.
+// Validate returns a [turret.FieldError] if b cannot be used.
 func (b Backoff) Validate() error {
 	if b.Base > 0 && b.Max > 0 && b.Max < b.Base {
-		return fmt.Errorf("retry: Backoff.Max is %v, must be at least Base (%v)", b.Max, b.Base)
+		return invalid("Max", b.Max, fmt.Sprintf("at least Base (%v)", b.Base))
 	}
 	if math.IsNaN(b.Jitter) || b.Jitter > 1 {
-		return fmt.Errorf("retry: Backoff.Jitter is %v, must be at most 1 (0 means 1, negative none)", b.Jitter)
+		return invalid("Jitter", b.Jitter, "at most 1 (0 means 1, negative none)")
 	}
 	return nil
 }

@@ -88,10 +88,10 @@ func TestBackoffValidate(t *testing.T) {
 		backoff Backoff
 		want    string
 	}{
-		{Backoff{Base: 2 * time.Second, Max: time.Second}, "retry: Backoff.Max is 1s, must be at least Base (2s)"},
-		{Backoff{Jitter: math.NaN()}, "retry: Backoff.Jitter is NaN, must be at most 1 "},
-		{Backoff{Jitter: 1.01}, "retry: Backoff.Jitter is 1.01, must be at most 1 "},
-		{Backoff{Jitter: math.Inf(1)}, "retry: Backoff.Jitter is +Inf, must be at most 1 "},
+		{Backoff{Base: 2 * time.Second, Max: time.Second}, "retry: Max is 1s, must be at least Base (2s)"},
+		{Backoff{Jitter: math.NaN()}, "retry: Jitter is NaN, must be at most 1 "},
+		{Backoff{Jitter: 1.01}, "retry: Jitter is 1.01, must be at most 1 "},
+		{Backoff{Jitter: math.Inf(1)}, "retry: Jitter is +Inf, must be at most 1 "},
 	}
 	for _, tt := range tests {
 		if err := tt.backoff.Validate(); err == nil || !strings.HasPrefix(err.Error(), tt.want) {

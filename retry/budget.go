@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // Defaults and bounds of [BudgetConfig].
@@ -36,16 +38,15 @@ type BudgetConfig struct {
 	Window time.Duration
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c BudgetConfig) Validate() error {
 	switch {
 	case math.IsNaN(c.Ratio) || c.Ratio > maxRatio || c.Ratio > 0 && c.Ratio < 1.0/million:
-		return fmt.Errorf("retry: BudgetConfig.Ratio is %v, must be between 0.000001 and %v (0 means %v, negative none)", c.Ratio, maxRatio, defaultRatio)
+		return invalid("Ratio", c.Ratio, fmt.Sprintf("between 0.000001 and %v (0 means %v, negative none)", maxRatio, defaultRatio))
 	case c.MinPerSecond > maxMin:
-		return fmt.Errorf("retry: BudgetConfig.MinPerSecond is %d, must be at most %d (0 means %d, negative none)", c.MinPerSecond, maxMin, defaultMin)
+		return invalid("MinPerSecond", c.MinPerSecond, fmt.Sprintf("at most %d (0 means %d, negative none)", maxMin, defaultMin))
 	case c.Window != 0 && (c.Window < minWindow || c.Window > maxWindow):
-		return fmt.Errorf("retry: BudgetConfig.Window is %v, must be between %v and %v (0 means %v)", c.Window, minWindow, maxWindow, defaultWindow)
+		return invalid("Window", c.Window, fmt.Sprintf("between %v and %v (0 means %v)", minWindow, maxWindow, defaultWindow))
 	}
 	return nil
 }
@@ -121,9 +122,7 @@ var Unlimited = new(Budget)
 // NewBudget returns a [Budget]. It panics with the error of c.Validate if there
 // is one.
 func NewBudget(c BudgetConfig) *Budget {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("retry: NewBudget", c.Validate())
 	c = c.withDefaults()
 	width := (c.Window + buckets - 1) / buckets
 	return &Budget{

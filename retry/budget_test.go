@@ -412,13 +412,13 @@ func TestBudgetValidate(t *testing.T) {
 		config BudgetConfig
 		want   string
 	}{
-		{BudgetConfig{Ratio: math.NaN()}, "retry: BudgetConfig.Ratio is NaN, must be between 0.000001 and 1000 "},
-		{BudgetConfig{Ratio: 1000.1}, "retry: BudgetConfig.Ratio is 1000.1, must be between "},
-		{BudgetConfig{Ratio: 1e-7}, "retry: BudgetConfig.Ratio is 1e-07, must be between "},
-		{BudgetConfig{MinPerSecond: 1e6 + 1}, "retry: BudgetConfig.MinPerSecond is 1000001, must be at most 1000000 "},
-		{BudgetConfig{Window: -time.Second}, "retry: BudgetConfig.Window is -1s, must be between 10ms and 10m0s "},
-		{BudgetConfig{Window: 9 * ms}, "retry: BudgetConfig.Window is 9ms, must be "},
-		{BudgetConfig{Window: time.Hour}, "retry: BudgetConfig.Window is 1h0m0s, must be "},
+		{BudgetConfig{Ratio: math.NaN()}, "retry: Ratio is NaN, must be between 0.000001 and 1000 "},
+		{BudgetConfig{Ratio: 1000.1}, "retry: Ratio is 1000.1, must be between "},
+		{BudgetConfig{Ratio: 1e-7}, "retry: Ratio is 1e-07, must be between "},
+		{BudgetConfig{MinPerSecond: 1e6 + 1}, "retry: MinPerSecond is 1000001, must be at most 1000000 "},
+		{BudgetConfig{Window: -time.Second}, "retry: Window is -1s, must be between 10ms and 10m0s "},
+		{BudgetConfig{Window: 9 * ms}, "retry: Window is 9ms, must be "},
+		{BudgetConfig{Window: time.Hour}, "retry: Window is 1h0m0s, must be "},
 	}
 	for _, tt := range tests {
 		err := tt.config.Validate()
@@ -428,7 +428,7 @@ func TestBudgetValidate(t *testing.T) {
 		}
 		func() {
 			defer func() {
-				if got, _ := recover().(error); got == nil || got.Error() != err.Error() {
+				if got, _ := recover().(error); got == nil || got.Error() != "retry: NewBudget: "+strings.TrimPrefix(err.Error(), "retry: ") {
 					t.Errorf("NewBudget(%+v) panics with %v, want %v", tt.config, got, err)
 				}
 			}()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/turret-go/turret"
 )
 
 // Defaults of [Config].
@@ -48,13 +50,12 @@ type Config struct {
 	OnRetry func(ctx context.Context, attempt int, err error, delay time.Duration)
 }
 
-// Validate returns an error that names the field, its value and its bound if c
-// cannot be used.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	if c.MaxAttempts < 0 {
-		return fmt.Errorf("retry: Config.MaxAttempts is %d, must be at least 0 (0 means %d)", c.MaxAttempts, defaultAttempts)
+		return invalid("MaxAttempts", c.MaxAttempts, fmt.Sprintf("at least 0 (0 means %d)", defaultAttempts))
 	}
-	return c.Backoff.Validate()
+	return turret.FieldOf("retry", "Backoff", c.Backoff.Validate())
 }
 
 func (c Config) withDefaults() Config {
@@ -64,4 +65,9 @@ func (c Config) withDefaults() Config {
 		c.Budget = NewBudget(BudgetConfig{})
 	}
 	return c
+}
+
+// invalid returns the error of a field that has a value out of its bound.
+func invalid(field string, value any, bound string) error {
+	return &turret.FieldError{Package: "retry", Field: field, Value: value, Bound: bound}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Policy decides after each attempt of a call what happens next. Its methods
@@ -68,7 +69,7 @@ type Decision[Req, Res any] struct {
 // NewPolicy returns the [Policy] that [Layer] uses, for a Policy of one's own
 // to build on. It panics with the error of c.Validate if there is one.
 func NewPolicy[Req, Res any](c Config) Policy[Req, Res] {
-	return policy[Req, Res]{newRules(c)}
+	return policy[Req, Res]{newRules("retry: NewPolicy", c)}
 }
 
 type policy[Req, Res any] struct{ *rules }
@@ -94,10 +95,8 @@ type rules struct {
 	random func() uint64
 }
 
-func newRules(c Config) *rules {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+func newRules(where string, c Config) *rules {
+	misuse.Check(where, c.Validate())
 	return &rules{c.withDefaults(), rand.Uint64}
 }
 

@@ -94,7 +94,7 @@ func TestDecide(t *testing.T) {
 				if tt.config.Budget == nil {
 					tt.config.Budget = NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: 10})
 				}
-				r := newRules(tt.config)
+				r := newRules("retry: Layer", tt.config)
 				r.random = func() uint64 { return 0 }
 				before := r.Budget.Stats()
 				delay, again := r.decide(ctx, tt.attempt, tt.err)
@@ -131,7 +131,7 @@ func TestDecideAsksInOrder(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked []string
-			r := newRules(Config{
+			r := newRules("retry: Layer", Config{
 				Retryable: func(context.Context, error) bool { asked = append(asked, "Retryable"); return true },
 				RetryAfter: func(context.Context, error) (time.Duration, bool) {
 					asked = append(asked, "RetryAfter")
@@ -167,7 +167,7 @@ func TestSpread(t *testing.T) {
 		{0, -time.Second, longest, 0},
 	}
 	for _, tt := range tests {
-		r := newRules(Config{MaxDelay: tt.maxDelay})
+		r := newRules("retry: Layer", Config{MaxDelay: tt.maxDelay})
 		r.random = func() uint64 { return tt.random }
 		if got := r.spread(tt.asked); got != tt.want {
 			t.Errorf("MaxDelay %v: spread(%v) with %#x is %v, want %v", tt.maxDelay, tt.asked, tt.random, got, tt.want)
@@ -177,7 +177,7 @@ func TestSpread(t *testing.T) {
 
 // All who were refused with the same RetryAfter do not come back at once.
 func TestRefusalIsSpread(t *testing.T) {
-	r := newRules(Config{})
+	r := newRules("retry: Layer", Config{})
 	r.random = func() uint64 { return longest }
 	if got, again := r.decide(t.Context(), 1, &turret.Refusal{RetryAfter: time.Second}); got != 1100*ms || !again {
 		t.Errorf("delay is %v, %v, want 1.1s", got, again)
@@ -194,7 +194,7 @@ func TestConfigValidate(t *testing.T) {
 		config Config
 		want   string
 	}{
-		{Config{MaxAttempts: -1}, "retry: Config.MaxAttempts is -1, must be at least 0 (0 means 3)"},
+		{Config{MaxAttempts: -1}, "retry: MaxAttempts is -1, must be at least 0 (0 means 3)"},
 		{Config{Backoff: Backoff{Jitter: 2}}, "retry: Backoff.Jitter is 2, must be at most 1 "},
 	}
 	for _, tt := range tests {
@@ -205,7 +205,7 @@ func TestConfigValidate(t *testing.T) {
 		}
 		func() {
 			defer func() {
-				if got, _ := recover().(error); got == nil || got.Error() != err.Error() {
+				if got, _ := recover().(error); got == nil || got.Error() != "retry: Layer: "+strings.TrimPrefix(err.Error(), "retry: ") {
 					t.Errorf("Layer panics with %v, want %v", got, err)
 				}
 			}()
@@ -217,11 +217,11 @@ func TestConfigValidate(t *testing.T) {
 // Layers that are not given a budget do not share one; services of one layer
 // do.
 func TestBudgetOfItsOwn(t *testing.T) {
-	a, b := newRules(Config{}), newRules(Config{})
+	a, b := newRules("retry: Layer", Config{}), newRules("retry: Layer", Config{})
 	if a.Budget == b.Budget || a.Budget == Unlimited {
 		t.Error("two policies share a budget that nobody gave them")
 	}
-	if shared := newRules(Config{Budget: b.Budget}); shared.Budget != b.Budget {
+	if shared := newRules("retry: Layer", Config{Budget: b.Budget}); shared.Budget != b.Budget {
 		t.Error("the budget that was given is not used")
 	}
 }

@@ -7,19 +7,20 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // Layer returns a [turret.Layer] that sends a request again as c says. It
 // panics with the error of c.Validate if there is one.
 func Layer[Req, Res any](c Config) turret.Layer[Req, Res] {
-	return LayerOf(NewPolicy[Req, Res](c))
+	return LayerOf[Req, Res](policy[Req, Res]{newRules("retry: Layer", c)})
 }
 
 // LayerOf returns a [turret.Layer] that sends a request again as p says. It
 // panics if p is nil.
 func LayerOf[Req, Res any](p Policy[Req, Res]) turret.Layer[Req, Res] {
 	if p == nil {
-		panic(errors.New("retry: LayerOf: policy is nil"))
+		misuse.Check("retry: LayerOf", invalid("policy", nil, "non-nil"))
 	}
 	o, ok := p.(interface{ OnlyErrors() bool })
 	onlyErrors := ok && o.OnlyErrors()

@@ -3,10 +3,10 @@ package timeout
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // Layer returns a [turret.Layer] that bounds each call: when d has passed it
@@ -31,7 +31,7 @@ func Layer[Req, Res any](d time.Duration) turret.Layer[Req, Res] {
 // this layer's deadline had ended ctx. LayerFunc panics if d is not above zero.
 func LayerFunc[Req, Res any](d time.Duration, expired func(ctx context.Context, err error) bool) turret.Layer[Req, Res] {
 	if d <= 0 {
-		panic(fmt.Errorf("timeout: Layer: d is %v, must be above 0", d))
+		misuse.Check("timeout: Layer", &turret.FieldError{Package: "timeout", Field: "d", Value: d, Bound: "above 0"})
 	}
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
 		s := &service[Req, Res]{inner, d, expired, &Error{After: d, Err: context.DeadlineExceeded}}

@@ -8,6 +8,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	oteltrace "go.opentelemetry.io/otel/trace"
+
+	"github.com/turret-go/turret"
 )
 
 // A Config says where spans go and how their context travels. The zero Config
@@ -36,11 +38,14 @@ type Config struct {
 	Public bool
 }
 
-// Validate returns an error that names the field that is out of its bounds.
+// Validate returns a [turret.FieldError] if c cannot be used.
 func (c Config) Validate() error {
 	for i, a := range c.Attributes {
 		if !a.Valid() {
-			return fmt.Errorf("trace: Config.Attributes[%d] has the value %q and no key, must have one", i, a.Value.String())
+			return &turret.FieldError{
+				Package: "trace", Field: fmt.Sprintf("Attributes[%d]", i),
+				Value: string(a.Key) + "=" + a.Value.String(), Bound: "a pair of a key and a value",
+			}
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // SchemaURL is the version of the semantic conventions that spans follow.
@@ -49,9 +50,7 @@ type start struct {
 // New returns a Tracer of c. It panics with the error of c.Validate if there is
 // one.
 func New(c Config) *Tracer {
-	if err := c.Validate(); err != nil {
-		panic(err)
-	}
+	misuse.Check("trace: New", c.Validate())
 	c = c.withDefaults()
 	return &Tracer{
 		tracer:     c.TracerProvider.Tracer(scope, oteltrace.WithSchemaURL(SchemaURL)),

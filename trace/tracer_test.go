@@ -230,12 +230,12 @@ func TestValidate(t *testing.T) {
 		t.Errorf("the zero Config: %v", err)
 	}
 	bad := Config{Attributes: []attribute.KeyValue{attribute.String("a", "1"), attribute.String("", "x")}}
-	const want = `trace: Config.Attributes[1] has the value "x" and no key, must have one`
+	const want = `trace: Attributes[1] is "=x", must be a pair of a key and a value`
 	if err := bad.Validate(); err == nil || err.Error() != want {
 		t.Errorf("Validate() = %v, want %q", err, want)
 	}
 	defer func() {
-		if p, _ := recover().(error); p == nil || p.Error() != want {
+		if p, _ := recover().(error); p == nil || p.Error() != strings.Replace(want, "trace: ", "trace: New: ", 1) {
 			t.Errorf("New panicked with %v, want the error of Validate", p)
 		}
 	}()

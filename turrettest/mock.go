@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // ErrClosed is the error of a [Mock] that was closed.
@@ -185,7 +186,7 @@ func (m *Mock[Req, Res]) Waiting() (ready, calls int) {
 // panics if err is nil.
 func (m *Mock[Req, Res]) Fail(err error) {
 	if err == nil {
-		panic("turrettest: Mock.Fail: error is nil")
+		misuse.Check("turrettest: Mock.Fail", &turret.FieldError{Package: "turrettest", Field: "error", Bound: "non-nil"})
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -57,7 +57,7 @@ func (r *Recorder) Leave(t turret.Ticket, o turret.Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.inside[t.Data]; !ok {
-		panic(fmt.Sprintf("turrettest: Recorder.Leave: call %d is not inside (it left before, or never entered)", t.Data))
+		panic(fmt.Errorf("turrettest: Recorder.Leave: call %d is not inside (it left before, or never entered)", t.Data))
 	}
 	delete(r.inside, t.Data)
 	r.outcomes = append(r.outcomes, o)
