@@ -92,14 +92,14 @@ func wrongTests(text, dir string, functions map[string][]string) (wrong []string
 // promises returns what the faults in test/mutants/ break, by their names.
 func promises(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(top, "test/mutants", "*.patch"))
+	files, err := filepath.Glob(filepath.Join(top, "test/mutants", "*.mutant"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found no faults: %v", err)
 	}
 	all := map[string]string{}
 	for _, file := range files {
 		line, _, _ := strings.Cut(read(t, file), "\n")
-		all[strings.TrimSuffix(filepath.Base(file), ".patch")] = strings.TrimPrefix(line, "Promise: ")
+		all[strings.TrimSuffix(filepath.Base(file), ".mutant")] = strings.TrimPrefix(line, "Promise: ")
 	}
 	return all
 }

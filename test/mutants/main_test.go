@@ -7,40 +7,20 @@ import (
 	"testing"
 )
 
-// All patches still apply. Whether the tests notice is for the command to show.
-func TestPatchesApply(t *testing.T) {
+// TestAllApply checks that each mutant finds its code, so that a rename or a change
+// that takes it away is seen at once. Whether the tests notice the mutants is what
+// the command shows.
+func TestAllApply(t *testing.T) {
 	root, err := moduleRoot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	mutants, err := load(root+"/test/mutants", nil)
+	mutants, err := load(".", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range mutants {
-		if _, err := m.overlay(t.Context(), root, t.TempDir()); err != nil {
-			t.Errorf("%s: %v", m.name, err)
-		}
-	}
-}
-
-func TestParse(t *testing.T) {
-	const patch = "--- a/x.go\n+++ b/x.go\n@@ -1 +1 @@\n-a\n+Tests: ./no\n--- a/y/z.go\n+++ b/y/z.go\n"
-	m, err := parse("Promise: it holds: always\nModule: bench\nTests: ./x -run TestX\n\n" + patch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.promise != "it holds: always" || m.module != "bench" || strings.Join(m.tests, "|") != "./x|-run|TestX" || strings.Join(m.changes, "|") != "x.go|y/z.go" {
-		t.Errorf("parsed as %+v", m)
-	}
-	for want, text := range map[string]string{
-		"Promise":         "Tests: ./x\n" + patch,
-		"Tests":           "Promise: it holds\n" + patch,
-		"changes nothing": "Promise: it holds\nTests: ./x\n",
-	} {
-		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: error is %v, want one about %q", text, err, want)
-		}
+	if err := allApply(mutants, root); err != nil {
+		t.Errorf("%v\nIn test/mutants, give each of these mutants the new name of its declaration or its new code.", err)
 	}
 }
 
@@ -51,7 +31,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Mutants are tried side by side, and told of in their order.
+// Mutants are tried side by side and reported in their order.
 func TestAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	running, most := 0, 0
@@ -74,12 +54,12 @@ func TestAtOnce(t *testing.T) {
 		}
 	}) {
 		if i != next {
-			t.Errorf("told of %d, want %d", i, next)
+			t.Errorf("%d is reported, want %d", i, next)
 		}
 		next++
 	}
 	if next != len(all) || most != 2 {
-		t.Errorf("%d of %d were told of, %d ran at a time, want all, and 2", next, len(all), most)
+		t.Errorf("%d of %d are reported, %d ran at a time, want all, and 2", next, len(all), most)
 	}
 }
 
