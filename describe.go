@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -197,9 +198,18 @@ func (d *Description) Inside(child any) {
 }
 
 // Chain adds as children the layers that service consists of, outermost first,
-// as [Describe] finds them.
-func (d *Description) Chain(service any) {
-	for _, layer := range chain(service) {
+// as [Describe] finds them. If end is not nil, the layers are those outside of
+// end: a service that service passes calls on to. If it turns out not to, service
+// alone is added.
+func (d *Description) Chain(service, end any) {
+	layers := chain(service)
+	if end == nil {
+		layers = withoutLeaf(layers)
+	} else {
+		at := slices.IndexFunc(layers, func(layer any) bool { return same(layer, end) })
+		layers = layers[:max(at, 1)]
+	}
+	for _, layer := range layers {
 		d.Inside(layer)
 	}
 }
@@ -271,20 +281,35 @@ func clip(s string) string {
 }
 
 // chain returns the layers of service, outermost first: service, then what is
-// inside it, and so on. The innermost is left out unless it is the only one, or
-// has something to say.
+// inside it, and so on.
 func chain(service any) []any {
 	var layers []any
 	for service != nil && len(layers) < mostChildren {
-		next := inside(service)
-		_, describes := service.(Describer)
-		_, prints := service.(fmt.Stringer)
-		if next != nil || describes || prints || len(layers) == 0 {
-			layers = append(layers, service)
-		}
-		service = next
+		layers = append(layers, service)
+		service = inside(service)
 	}
 	return layers
+}
+
+// withoutLeaf returns layers without the innermost one, unless it is the only
+// one or has something to say.
+func withoutLeaf(layers []any) []any {
+	if len(layers) < 2 {
+		return layers
+	}
+	leaf := layers[len(layers)-1]
+	_, describes := leaf.(Describer)
+	if _, prints := leaf.(fmt.Stringer); describes || prints {
+		return layers
+	}
+	return layers[:len(layers)-1]
+}
+
+// same reports whether a and b are the same service. Types that cannot be
+// compared are not.
+func same(a, b any) bool {
+	v := reflect.ValueOf(a)
+	return v.IsValid() && v.Comparable() && v.Type() == reflect.TypeOf(b) && a == b
 }
 
 // inside returns the service that a layer's service x passes calls on to: what

@@ -130,7 +130,7 @@ func TestDescribeFindsTheLayersOfAService(t *testing.T) {
 	if got := asJSON(t, turret.Describe(service, 0)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	inside := describer(func(d *turret.Description) { d.Is("channel", ""); d.Chain(service) })
+	inside := describer(func(d *turret.Description) { d.Is("channel", ""); d.Chain(service, nil) })
 	if got := turret.Describe(inside, 0); len(got.Children) != 4 || got.Children[3].Kind != "turnstile" {
 		t.Errorf("a chain inside something else: %s", asJSON(t, got))
 	}

@@ -32,7 +32,7 @@ func Describe(x any, most int) Node {
 		most = 100
 	}
 	w := &walk{most: most, nodes: 1, done: make(chan struct{})}
-	if layers := chain(x); len(layers) > 1 {
+	if layers := withoutLeaf(chain(x)); len(layers) > 1 {
 		w.root.Kind = "service"
 		w.root.Title = fmt.Sprintf("%d layers", len(layers))
 		w.expand(place{&w.root, x, 0}, layers)

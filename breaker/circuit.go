@@ -96,6 +96,7 @@ type Circuit struct {
 	probe  int64  // when the running probe began, or noProbe
 	serial uint64 // of the running probe
 	opened uint64
+	enters [HalfOpen + 1]uint64 // how often each state was entered from another
 	random func() uint64
 
 	wake       chan struct{} // closed and replaced at every change; nil if nobody waits
@@ -360,6 +361,9 @@ func (c *Circuit) changeLocked(to State) {
 	c.epoch.Store(generation<<stateBits | uint64(to))
 	c.probe = noProbe
 	c.wakeLocked()
+	if from != to {
+		c.enters[to]++
+	}
 	if from != to && c.config.Load().OnChange != nil {
 		c.changes = append(c.changes, change{from, to})
 	}
@@ -426,6 +430,13 @@ func (c *Circuit) retune(where string, change func(c *Config)) {
 	config = config.withDefaults()
 	c.config.Store(&config)
 	c.shares.Store(config.Ratio > 0)
+}
+
+// entries returns how often each state was entered from another one.
+func (c *Circuit) entries() [HalfOpen + 1]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.enters
 }
 
 func (c *Circuit) openings() uint64 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/misuse"
@@ -192,9 +193,14 @@ type Stats struct {
 	Inside  int // calls of the inner service
 	Closed  bool
 
-	Over      uint64 // calls that have been inside, and were not refused there
-	Full      uint64 // calls refused because the line was full, reason BUFFER_FULL
-	Cancelled uint64 // calls whose context ended while they were in line
+	Over          uint64 // calls that have been inside, and were not refused there
+	Full          uint64 // calls refused because the line was full, reason BUFFER_FULL
+	RefusedClosed uint64 // calls refused because the buffer was closed, reason BUFFER_CLOSED
+	Cancelled     uint64 // calls whose context ended while they were in line
+
+	// Waited is how long calls have been in line, added up, those that were
+	// refused or gave up too. A call that is still in line does not count yet.
+	Waited time.Duration
 }
 
 // Stats returns a snapshot. The counters are read one after the other while

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"time"
 
 	"github.com/turret-go/turret"
 )
@@ -25,7 +26,9 @@ type line struct {
 	end       *turret.Refusal
 	room      chan struct{} // closed when there is a place, or an end; nil if nobody waits for that
 	full      uint64
+	closed    uint64 // callers that got end
 	cancelled uint64
+	waited    time.Duration // of all who have been in line
 }
 
 // A waiter is a caller in the line. Its fields are guarded by the line's mutex.
@@ -35,6 +38,7 @@ type waiter struct {
 	told   chan struct{} // has room for one: it has the turn, or is expelled
 	cancel func()        // ends the question that it asks; nil if it asks none
 	err    error         // why it was expelled
+	since  time.Time     // when it joined
 }
 
 // arrive gives a caller its number, and says whether nobody is before it.
@@ -42,6 +46,7 @@ func (l *line) arrive() (number uint64, first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.end != nil {
+		l.closed++
 		return 0, false, l.end
 	}
 	l.arrived++
@@ -54,9 +59,10 @@ func (l *line) join(number uint64) (*waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.end != nil {
+		l.closed++
 		return nil, l.end
 	}
-	w := &waiter{number: number, told: make(chan struct{}, 1)}
+	w := &waiter{number: number, told: make(chan struct{}, 1), since: time.Now()}
 	l.insert(w)
 	if l.waiting.Len() > l.max {
 		l.full++
@@ -153,6 +159,7 @@ func (l *line) remove(w *waiter) {
 	}
 	l.waiting.Remove(w.place)
 	w.place = nil
+	l.waited += time.Since(w.since)
 	l.tellRoom()
 }
 
@@ -201,6 +208,7 @@ func (l *line) close(end *turret.Refusal) {
 	if l.end == nil {
 		l.end = end
 	}
+	l.closed += uint64(l.waiting.Len())
 	for l.waiting.Len() > 0 { // as long as anybody waits for a place, all are taken
 		l.expel(l.waiting.Back().Value.(*waiter), l.end)
 	}
@@ -251,5 +259,8 @@ func (l *line) tellRoom() {
 func (l *line) stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Max: l.max, Waiting: l.waiting.Len(), Closed: l.end != nil, Full: l.full, Cancelled: l.cancelled}
+	return Stats{
+		Max: l.max, Waiting: l.waiting.Len(), Closed: l.end != nil,
+		Full: l.full, RefusedClosed: l.closed, Cancelled: l.cancelled, Waited: l.waited,
+	}
 }

@@ -26,7 +26,7 @@ type Policy struct {
 	window  *window
 	history history // of quantile
 
-	calls, hedges, wins, paused, spent atomic.Uint64
+	calls, hedges, wins, losses, paused, spent atomic.Uint64
 }
 
 // NewPolicy returns a [Policy] that does what c says. It panics with the error
@@ -160,9 +160,10 @@ func (p *Policy) tell(ctx context.Context, attempt int, after time.Duration) {
 
 // Stats is what a [Policy] knows and has counted, at one moment.
 type Stats struct {
-	// Calls and Hedges are how many there were, ever; Wins is how many calls
-	// were decided by a hedge.
-	Calls, Hedges, Wins uint64
+	// Calls and Hedges are how many there were, ever. Wins is how many calls
+	// were decided by a hedge, and Losses how many hedges decided nothing; both
+	// are counted when the call has ended.
+	Calls, Hedges, Wins, Losses uint64
 	// Paused and Spent are how often a hedge was due and not sent: because the
 	// quantile had risen too much, or because the budget was spent. A call may
 	// count more than once.
@@ -186,6 +187,7 @@ func (p *Policy) Stats() Stats {
 		Calls:    p.calls.Load(),
 		Hedges:   p.hedges.Load(),
 		Wins:     p.wins.Load(),
+		Losses:   p.losses.Load(),
 		Paused:   p.paused.Load(),
 		Spent:    p.spent.Load(),
 		Samples:  samples,

@@ -364,7 +364,7 @@ func TestStats(t *testing.T) {
 		s := hedge.LayerOf[string, string](p, nil)(plays(part{takes: time.Hour}, part{takes: time.Hour}, part{takes: ms}, part{takes: ms}))
 		_, _ = s.Call(t.Context(), "hedged")
 		_, _ = s.Call(t.Context(), "fast")
-		want := hedge.Stats{Calls: 2, Hedges: 2, Wins: 1, Samples: 1, Delay: 50 * ms}
+		want := hedge.Stats{Calls: 2, Hedges: 2, Wins: 1, Losses: 1, Samples: 1, Delay: 50 * ms}
 		if got := p.Stats(); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}

@@ -32,6 +32,7 @@ type race[Req, Res any] struct {
 	closed  bool // no more hedges
 	number  int  // of the last hedge
 	hedges  int  // that were sent, as far as is known
+	started int  // hedges, those that were refused unsent too
 	sent    bool // an attempt was sent
 
 	// The end of the call, as far as is known.
@@ -189,6 +190,7 @@ func (r *race[Req, Res]) counts() bool {
 		return false
 	}
 	r.hedges++
+	r.started++
 	r.setTimer(r.delay)
 	return true
 }
@@ -276,15 +278,18 @@ func (r *race[Req, Res]) wait() {
 		r.changed.Wait()
 	}
 	r.cancel(nil)
+	lost := r.started
+	if r.crash == nil && r.attempt > 0 && r.standing == answered {
+		lost--
+		r.policy.wins.Add(1)
+	}
+	r.policy.losses.Add(uint64(lost))
 }
 
 // verdict returns the end of the call, once all attempts have ended.
 func (r *race[Req, Res]) verdict() (Res, error) {
 	if r.crash != nil {
 		r.raise()
-	}
-	if r.attempt > 0 && r.standing == answered {
-		r.policy.wins.Add(1)
 	}
 	if r.sent {
 		r.err = turret.Sent(r.err)

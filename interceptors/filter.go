@@ -23,19 +23,22 @@ func Filter(f func(ctx context.Context, rpc *RPC) (context.Context, error)) Laye
 	if f == nil {
 		misused("Filter", "function", nil, "non-nil")
 	}
-	return func(inner Service) Service { return &filterService{inner, f} }
+	return func(inner Service) Service { return &filterService{Service: inner, f: f} }
 }
 
 type filterService struct {
 	Service
 
-	f func(ctx context.Context, rpc *RPC) (context.Context, error)
+	f        func(ctx context.Context, rpc *RPC) (context.Context, error)
+	rejected tally
 }
 
 func (s *filterService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	next, err := s.f(ctx, rpc)
 	if err != nil {
-		return nil, denied(err)
+		err = denied(err)
+		s.rejected.add(reasonOf(err))
+		return nil, err
 	}
 	if next == nil {
 		next = ctx

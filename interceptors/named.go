@@ -20,7 +20,7 @@ func Named(name string, l Layer) Layer {
 		misused("Named", "layer", nil, "non-nil")
 	}
 	return func(inner Service) Service {
-		n := &namedService{name: name}
+		n := &namedService{name: name, inner: inner}
 		n.Service, _ = stacked("Named", []Layer{l}, &insideNamed{inner, n})
 		if r, ok := n.Service.(renamer); ok {
 			r.rename(name)
@@ -34,9 +34,10 @@ type renamer interface{ rename(name string) }
 
 // namedService gives its name to what the layer in it refuses and tells.
 type namedService struct {
-	Service
+	Service // the layer that has the name
 
-	name string
+	name  string
+	inner Service // what follows the layer
 }
 
 func (n *namedService) Call(ctx context.Context, rpc *RPC) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 )
 
 // Recover returns a [Layer] that turns a panic inside it into INTERNAL. Nothing
@@ -23,13 +24,14 @@ func Recover(f ...func(ctx context.Context, rpc *RPC, p any, stack []byte)) Laye
 			misused("Recover", fmt.Sprintf("functions[%d]", i), nil, "non-nil")
 		}
 	}
-	return func(inner Service) Service { return &recoverService{inner, f} }
+	return func(inner Service) Service { return &recoverService{Service: inner, told: f} }
 }
 
 type recoverService struct {
 	Service
 
-	told []func(ctx context.Context, rpc *RPC, p any, stack []byte)
+	told   []func(ctx context.Context, rpc *RPC, p any, stack []byte)
+	panics atomic.Uint64
 }
 
 func (s *recoverService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
@@ -43,6 +45,7 @@ func (s *recoverService) Call(ctx context.Context, rpc *RPC) (reply any, err err
 }
 
 func (s *recoverService) caught(ctx context.Context, rpc *RPC, p any) {
+	s.panics.Add(1)
 	stack := debug.Stack()
 	for _, f := range s.told {
 		f(ctx, rpc, p, stack)

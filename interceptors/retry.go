@@ -87,7 +87,7 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 		c.Retryable = RetryCodes(codes.Unavailable)
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
-	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable})
+	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable, new(tally)})
 	template := retryService{replayLimit: DefaultReplayLimit}
 	for i, option := range o {
 		if option == nil {
@@ -156,6 +156,7 @@ type retryPolicy struct {
 	retry.Policy[*RPC, any]
 
 	retryable func(ctx context.Context, err error) bool
+	retries   *tally
 }
 
 // OnlyErrors says that a success needs no decision.
@@ -179,8 +180,10 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	if e, refused := refusedEvent(a.Err); refused {
 		a.Req.tell(ctx, &e)
 	}
+	reason := reasonOf(a.Err)
+	p.retries.add(reason)
 	a.Req.tell(ctx, &Event{
-		Kind: EventRetry, Layer: "retry", Reason: reasonOf(a.Err), Attempt: next.Attempt, Delay: d.Delay, Err: a.Err,
+		Kind: EventRetry, Layer: "retry", Reason: reason, Attempt: next.Attempt, Delay: d.Delay, Err: a.Err,
 	})
 	return d
 }

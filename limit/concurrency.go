@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/misuse"
@@ -130,6 +131,10 @@ type ConcurrencyStats struct {
 	QueueFull    uint64 // calls refused because the line was full, reason QUEUE_FULL
 	QueueTimeout uint64 // calls refused after the longest time in line, reason QUEUE_TIMEOUT
 	Cancelled    uint64 // calls whose context ended while they were in line
+
+	// Waited is how long calls have been in line, added up, those that were
+	// refused or gave up too. A call that is still in line does not count yet.
+	Waited time.Duration
 }
 
 // Stats returns a snapshot. The counters are read one after the other while
@@ -141,6 +146,7 @@ func (c *Concurrency) Stats() ConcurrencyStats {
 		QueueFull:    r.lineFull.Load(),
 		QueueTimeout: r.tooLong.Load(),
 		Cancelled:    r.gaveUp.Load(),
+		Waited:       time.Duration(c.line.waited.Load()),
 	}
 	c.line.lock() // nobody enters meanwhile
 	defer c.line.unlock()

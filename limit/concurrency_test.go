@@ -103,7 +103,7 @@ func TestConcurrencyRefusals(t *testing.T) {
 		if errors.Is(waiting.err, limit.ErrFull) {
 			t.Error("the refusal after a wait matches ErrFull")
 		}
-		if want := (limit.ConcurrencyStats{Full: 1, QueueFull: 1, QueueTimeout: 1}); g.Stats() != want {
+		if want := (limit.ConcurrencyStats{Full: 1, QueueFull: 1, QueueTimeout: 1, Waited: time.Minute}); g.Stats() != want {
 			t.Errorf("got %+v, want %+v", g.Stats(), want)
 		}
 	})

@@ -27,6 +27,7 @@ type line struct {
 	watching list
 
 	refusals refusals
+	waited   atomic.Int64 // nanoseconds that calls have been in line, in all
 }
 
 // A room is what a line stands in front of. Its methods are called with the
@@ -99,7 +100,10 @@ func (l *line) tryEnter() error {
 
 // wait waits in line as w.
 func (l *line) wait(ctx context.Context, w *waiter) error {
-	if w.wait(ctx, l.queue.Timeout) && ctx.Err() == nil {
+	start := time.Now()
+	told := w.wait(ctx, l.queue.Timeout)
+	l.waited.Add(int64(time.Since(start)))
+	if told && ctx.Err() == nil {
 		return nil
 	}
 	ended := ctx.Err()

@@ -110,6 +110,10 @@ type TokenBucketStats struct {
 	QueueFull    uint64 // calls refused because the line was full, reason QUEUE_FULL
 	QueueTimeout uint64 // calls refused after the longest time in line, reason QUEUE_TIMEOUT
 	Cancelled    uint64 // calls whose context ended while they were in line
+
+	// Waited is how long calls have been in line, added up, those that were
+	// refused or gave up too. A call that is still in line does not count yet.
+	Waited time.Duration
 }
 
 // Stats returns a snapshot.
@@ -120,6 +124,7 @@ func (b *TokenBucket) Stats() TokenBucketStats {
 		QueueFull:    r.lineFull.Load(),
 		QueueTimeout: r.tooLong.Load(),
 		Cancelled:    r.gaveUp.Load(),
+		Waited:       time.Duration(b.line.waited.Load()),
 	}
 	b.line.lock()
 	defer b.line.unlock()

@@ -51,7 +51,7 @@ func TestTokenBucketRefusals(t *testing.T) {
 		if wait[1].at != 1500*time.Millisecond || after != 500*time.Millisecond {
 			t.Errorf("refused after %v, retry after %v, want 1.5s and 500ms", wait[1].at, after)
 		}
-		want := limit.TokenBucketStats{Rate: r, Tokens: 1, Entered: 2, RateLimited: 2, QueueFull: 1, QueueTimeout: 1}
+		want := limit.TokenBucketStats{Rate: r, Tokens: 1, Entered: 2, RateLimited: 2, QueueFull: 1, QueueTimeout: 1, Waited: 2500 * time.Millisecond}
 		if got := g.Stats(); got != want { // drain has seen one refusal too
 			t.Errorf("got %+v, want %+v", got, want)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/turret-go/turret"
 )
@@ -36,11 +37,15 @@ var refusal = &turret.Refusal{
 // goroutines at once.
 func Layer[Req, Res any]() turret.Layer[Req, Res] {
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
-		return &shedder[Req, Res]{inner}
+		return &shedder[Req, Res]{Service: inner}
 	}
 }
 
-type shedder[Req, Res any] struct{ turret.Service[Req, Res] }
+type shedder[Req, Res any] struct {
+	turret.Service[Req, Res]
+
+	refused atomic.Uint64
+}
 
 // Ready is nil, or the inner service's final error.
 func (s *shedder[Req, Res]) Ready(ctx context.Context) error {
@@ -55,6 +60,7 @@ func (s *shedder[Req, Res]) Call(ctx context.Context, req Req) (res Res, err err
 		if turret.Final(err) {
 			return res, err
 		}
+		s.refused.Add(1)
 		return res, refusal
 	}
 	return s.Service.Call(ctx, req)

@@ -3,6 +3,7 @@ package timeout
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -34,7 +35,7 @@ func LayerFunc[Req, Res any](d time.Duration, expired func(ctx context.Context, 
 		misuse.Check("timeout: Layer", &turret.FieldError{Package: "timeout", Field: "d", Value: d, Bound: "above 0"})
 	}
 	return func(inner turret.Service[Req, Res]) turret.Service[Req, Res] {
-		s := &service[Req, Res]{inner, d, expired, &Error{After: d, Err: context.DeadlineExceeded}}
+		s := &service[Req, Res]{Service: inner, d: d, expired: expired, cause: &Error{After: d, Err: context.DeadlineExceeded}}
 		if expired == nil {
 			s.expired = s.ended
 		}
@@ -47,7 +48,8 @@ type service[Req, Res any] struct {
 
 	d       time.Duration
 	expired func(ctx context.Context, err error) bool
-	cause   error // of the contexts that this service ends
+	cause   error         // of the contexts that this service ends
+	over    atomic.Uint64 // calls that the bound has ended
 }
 
 // Call bounds the inner call. The context is left as it is if it ends soon
@@ -60,8 +62,12 @@ func (s *service[Req, Res]) Call(ctx context.Context, req Req) (Res, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, time.Now().Add(s.d), s.cause)
 	defer cancel() // also after a panic or Goexit below
 	res, err := s.Service.Call(ctx, req)
-	// An inner call that returns its context's cause has said it already.
-	if err != nil && err != s.cause && s.expired(ctx, err) { //nolint:errorlint // identity is meant
+	switch {
+	case err == nil:
+	case err == s.cause: //nolint:errorlint // identity is meant: the inner call has said it already
+		s.over.Add(1)
+	case s.expired(ctx, err):
+		s.over.Add(1)
 		err = &Error{After: s.d, Err: err}
 	}
 	return res, err
