@@ -56,6 +56,7 @@ const (
 	ReasonBufferClosed = "BUFFER_CLOSED" // the buffer was closed
 	ReasonCircuitOpen  = "CIRCUIT_OPEN"  // a circuit breaker is open
 	ReasonNoEndpoint   = "NO_ENDPOINT"   // a balancer has no endpoint that takes the call
+	ReasonLimitAway    = "LIMIT_AWAY"    // the engine of a shared limit cannot be asked
 )
 
 // A Refusal is the error of a call that a limit, a breaker, a shedder, a buffer
