@@ -1,0 +1,223 @@
+package adaptive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/turret-go/turret"
+)
+
+// The errors that stand for the reasons of a refusal. They are in reach of
+// errors.Is; the refusal itself is a [*turret.Refusal] of KindOverloaded.
+var (
+	// ErrFull is that of TryEnter when there is no room. The reason is
+	// LIMIT_FULL.
+	ErrFull = errors.New("no room")
+	// ErrWaited: the call waited in line for as long as it may. The reason is
+	// QUEUE_TIMEOUT.
+	ErrWaited = errors.New("waited too long in line")
+	// ErrNoTime: when the call came to the head of the line, less was left until
+	// its deadline than a call takes. The reason is DEADLINE_NEAR.
+	ErrNoTime = errors.New("too little time left before the deadline")
+)
+
+// ReasonDeadlineNear is the reason of a refusal with [ErrNoTime].
+const ReasonDeadlineNear = "DEADLINE_NEAR"
+
+var (
+	full = turret.Refusal{
+		Kind: turret.KindOverloaded, Layer: "adaptive", Reason: turret.ReasonLimitFull, Err: ErrFull,
+	}
+	waited = turret.Refusal{
+		Kind: turret.KindOverloaded, Layer: "adaptive", Reason: turret.ReasonQueueTimeout, Err: ErrWaited,
+	}
+	noTime = turret.Refusal{
+		Kind: turret.KindOverloaded, Layer: "adaptive", Reason: ReasonDeadlineNear, Err: ErrNoTime,
+	}
+)
+
+// A Limit is a [turret.Gate] that bounds how many calls are inside at once, and
+// finds the bound by itself: see the package documentation. Calls that find no
+// room wait for a short time in a line.
+//
+// The outcomes Success and Failure say how long calls take. Overload, Ignored and
+// Unused say nothing: the place is free again, and that is all. A stream that
+// waits for its peer for most of its life should not hold a place; it can Enter,
+// Leave at once with Unused, and run then, which makes it wait its turn.
+//
+// Ready is nil while there is room that no call waits for. A Limit is made by
+// [New]. Its methods may be called concurrently. It starts no goroutine and needs
+// no Close.
+type Limit struct {
+	config Config
+	base   time.Time
+	seed   maphash.Seed // of keys
+
+	mu    sync.Mutex
+	gate  *gate
+	timer *time.Timer
+	armed int64 // when the timer fires; never if it does not
+}
+
+// New returns a [Limit]. It panics with the error of c.Validate if there is one.
+func New(c Config) *Limit {
+	if err := c.Validate(); err != nil {
+		panic(fmt.Errorf("adaptive: New: %w", err))
+	}
+	c = c.withDefaults()
+	return &Limit{
+		config: c, base: time.Now(), seed: maphash.MakeSeed(),
+		gate: newGate(c), armed: never,
+	}
+}
+
+// now is the time on the gate's clock.
+func (l *Limit) now() int64 { return int64(time.Since(l.base)) }
+
+// Enter takes a place, and waits for it in line as long as the limit and ctx
+// allow. Its refusals match [ErrWaited] or [ErrNoTime].
+func (l *Limit) Enter(ctx context.Context) (turret.Ticket, error) {
+	if err := ctx.Err(); err != nil {
+		return turret.Ticket{}, turret.NotReady(err)
+	}
+	key := l.key(ctx)
+	now := l.now()
+	l.mu.Lock()
+	if l.gate.enter(now, key) {
+		l.mu.Unlock()
+		return turret.Ticket{Start: now}, nil
+	}
+	l.mu.Unlock()
+	return l.wait(ctx, key)
+}
+
+// key returns the number of the key of ctx, 0 if calls have none.
+func (l *Limit) key(ctx context.Context) uint64 {
+	if l.config.Key == nil {
+		return 0
+	}
+	return maphash.String(l.seed, l.config.Key(ctx))
+}
+
+// wait waits in line.
+func (l *Limit) wait(ctx context.Context, key uint64) (turret.Ticket, error) {
+	w := &waiter{
+		told: make(chan struct{}, 1), key: key, deadline: never,
+		level: l.config.Level(ctx).Index(),
+	}
+	if d, ok := ctx.Deadline(); ok {
+		w.deadline = int64(d.Sub(l.base))
+	}
+	l.mu.Lock()
+	l.gate.wait(l.now(), w)
+	l.unlock()
+	select {
+	case <-w.told:
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		l.mu.Lock()
+		l.gate.giveUp(l.now(), w)
+		l.unlock()
+		return turret.Ticket{}, turret.NotReady(err)
+	}
+	switch w.fate {
+	case admitted:
+		return turret.Ticket{Start: w.entered}, nil
+	case outOfTime:
+		return turret.Ticket{}, &noTime
+	default:
+		return turret.Ticket{}, &waited
+	}
+}
+
+// TryEnter takes a place that is free now. Its refusal matches [ErrFull].
+func (l *Limit) TryEnter(ctx context.Context) (turret.Ticket, error) {
+	key := l.key(ctx)
+	now := l.now()
+	l.mu.Lock()
+	if l.gate.enter(now, key) {
+		l.mu.Unlock()
+		return turret.Ticket{Start: now}, nil
+	}
+	l.gate.turnAway(now)
+	l.mu.Unlock()
+	return turret.Ticket{}, &full
+}
+
+// Leave gives the place back. It panics if more calls leave than entered.
+func (l *Limit) Leave(t turret.Ticket, o turret.Outcome) {
+	now := l.now()
+	l.mu.Lock()
+	if l.gate.inside == 0 {
+		l.mu.Unlock()
+		panic("adaptive: Limit.Leave: more calls left than entered")
+	}
+	l.gate.leave(now, t.Start, o)
+	l.unlock()
+}
+
+// Ready waits until there is room that no call waits for.
+func (l *Limit) Ready(ctx context.Context) error {
+	ended := ctx.Err() != nil
+	w := &waiter{told: make(chan struct{}, 1)}
+	l.mu.Lock()
+	switch {
+	case l.gate.inside < l.gate.knee.places():
+		l.mu.Unlock()
+		return nil
+	case ended:
+		l.mu.Unlock()
+		return turret.ErrNotReady
+	}
+	l.gate.watchers.push(w)
+	l.mu.Unlock()
+	select {
+	case <-w.told:
+		return nil
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	l.gate.watchers.remove(w)
+	l.mu.Unlock()
+	return turret.NotReady(ctx.Err())
+}
+
+// SetBounds changes Min and Max of the [Config] while calls go on. After a lower
+// Max no call enters until enough have left. It panics unless 1 <= least <= most
+// <= 1,000,000.
+func (l *Limit) SetBounds(least, most int) {
+	if least < 1 || least > most || most > largestMax {
+		panic(fmt.Sprintf("adaptive: Limit.SetBounds: bounds are %d and %d, must be in order and between 1 and %d", least, most, largestMax))
+	}
+	l.mu.Lock()
+	l.gate.bound(l.now(), least, most)
+	l.unlock()
+}
+
+// unlock makes sure that the timer fires when the line is next due, and unlocks.
+func (l *Limit) unlock() {
+	if due := l.gate.due(); due < l.armed {
+		l.armed = due
+		wait := time.Duration(max(due-l.now(), 0))
+		if l.timer == nil {
+			l.timer = time.AfterFunc(wait, l.tick)
+		} else {
+			l.timer.Reset(wait)
+		}
+	}
+	l.mu.Unlock()
+}
+
+// tick is what the timer calls.
+func (l *Limit) tick() {
+	l.mu.Lock()
+	l.armed = math.MaxInt64
+	l.gate.tick(l.now())
+	l.unlock()
+}
