@@ -29,7 +29,7 @@
 //
 // A call that finds no room waits in a line. The line is first in first out,
 // and absorbs bursts, until it has not been empty for ten unloaded latencies.
-// Then it is hot: the newest call goes first and none waits longer than half an
+// Then it is hot: the newest call goes first and none waits longer than one
 // unloaded latency, so that callers that get in still have their time. It is
 // cool again when no call had to be refused for ten unloaded latencies.
 //

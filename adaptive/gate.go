@@ -105,6 +105,7 @@ func (g *gate) giveUp(now int64, w *waiter) {
 	case g.line.remove(w):
 	case w.fate == admitted:
 		g.inside--
+		g.counts.entered--
 	}
 	g.settle(now)
 }
@@ -127,6 +128,7 @@ func (g *gate) tick(now int64) {
 
 // touch notices at now that the process stood still.
 func (g *gate) touch(now int64) {
+	g.knee.window.fill(now, g.inside)
 	if gap := g.pause.touch(now, g.inside, g.knee.unloaded); gap > 0 {
 		g.line.shift(gap)
 	}

@@ -11,8 +11,10 @@ const (
 	calmMemory  = 5 * float64(time.Second)
 	onlySlow    = int64(2 * time.Second) // of nothing but slow failures, after which the limit is halved
 	dipsApart   = int64(time.Second)
-	dipsShare   = 40  // a dip takes at most this part of the time
-	creditBelow = 1.5 // successes slower than this many unloaded latencies wait for each other
+	dipsShare   = 40                      // a dip takes at most this part of the time,
+	dipsMost    = 15 * int64(time.Second) // if it is short enough
+	fullEnough  = 0.75                    // part of the limit that is used in a window that says what the limit does
+	creditBelow = 1.5                     // successes slower than this many unloaded latencies wait for each other
 )
 
 // A knee finds how many calls keep a service busy. It is told of the ends of
@@ -115,7 +117,7 @@ func (k *knee) open(now int64, before float64, inside int) {
 		settle = k.window.meanOfAll()
 	}
 	k.closed = now
-	k.window = window{opened: now + int64(settle), peak: inside}
+	k.window = window{opened: now + int64(settle), peak: inside, seen: now, from: inside + 1}
 }
 
 // adjust moves the limit by what the window of normal operation says.
@@ -125,7 +127,7 @@ func (k *knee) adjust(now int64) {
 	if k.unloaded == 0 {
 		k.unloaded = w.mean()
 	}
-	busy := w.busy()
+	busy, full := w.busy(), w.used(now) >= fullEnough*math.Floor(k.limit)
 	if !busy {
 		k.rest(now)
 	} else if !k.busy {
@@ -136,9 +138,13 @@ func (k *knee) adjust(now int64) {
 	target, due := k.target(r), now >= k.nextDip
 	grow := w.waits > 0 && target > 1.1*k.limit+1
 	switch {
-	case busy && due && (!grow || r.cost > creditBelow*r.mean), busy && !grow && target < 0.7*k.limit:
+	case busy && !full: // it was filling up, and latency with it
+		k.grew = false
+	case busy && w.refused > 0 && (due && (!grow || r.cost > creditBelow*r.mean) || target < 0.7*k.limit):
 		k.grew = false
 		k.try(now, r)
+	case busy && target < 0.7*k.limit: // the line is still there for bursts
+		k.grew = false
 	case grow:
 		k.grow(target)
 	case busy:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // The errors that stand for the reasons of a refusal. They are in reach of
@@ -66,9 +67,7 @@ type Limit struct {
 
 // New returns a [Limit]. It panics with the error of c.Validate if there is one.
 func New(c Config) *Limit {
-	if err := c.Validate(); err != nil {
-		panic(fmt.Errorf("adaptive: New: %w", err))
-	}
+	misuse.Check("adaptive: New", c.Validate())
 	c = c.withDefaults()
 	return &Limit{
 		config: c, base: time.Now(), seed: maphash.MakeSeed(),

@@ -13,13 +13,15 @@ const (
 	coolMost    = int64(time.Second)
 	hotLeast    = int64(500 * time.Microsecond)
 	never       = math.MaxInt64
+	hotFor      = 1  // unloaded latencies that a call waits at most in a hot line
+	hotForKeys  = 3  // the same if calls have keys, so that one of each has a turn
 	fairnessFor = 32 // calls among which one of the least served key is looked for
 )
 
 // A waiter is one call that waits: for room, in Enter, or to hear that there is
 // some, in Ready. The line decides what becomes of it and sends one message.
 type waiter struct {
-	told       chan struct{} // has room for the one message; nil where nothing listens
+	told       chan struct{} // has room for the one message
 	prev, next *waiter
 	list       *waiters // the list it stands in; nil once it was decided
 
@@ -44,9 +46,7 @@ const (
 // decide gives w its fate and wakes it.
 func (w *waiter) decide(f fate) {
 	w.fate = f
-	if w.told != nil {
-		w.told <- struct{}{}
-	}
+	w.told <- struct{}{}
 }
 
 // waiters is a list in the order of arrival. The zero value is empty.
@@ -104,10 +104,14 @@ func (l *line) patience(unloaded float64) (wait, cool int64) {
 	if unloaded > 0 {
 		cool = min(max(int64(coolFor*unloaded), coolLeast), coolMost)
 	}
-	if l.hot {
-		return max(int64(unloaded/2), hotLeast), cool
+	if !l.hot {
+		return cool, cool
 	}
-	return cool, cool
+	turns := int64(hotFor)
+	if l.usage != nil {
+		turns = hotForKeys
+	}
+	return max(turns*int64(unloaded), hotLeast), cool
 }
 
 // push adds w at now.

@@ -85,7 +85,7 @@ func (k *knee) conclude(now int64) {
 	if t.up {
 		lower, upper = upper, lower
 	}
-	found := k.judge(t, lower, upper)
+	found := k.judge(lower, upper)
 	if found.Verdict == Changed && !t.again {
 		k.trial = trial{running: true, up: !t.up, again: true, began: t.began, first: w.reading(k.limit)}
 		k.limit = t.first.limit
@@ -93,7 +93,7 @@ func (k *knee) conclude(now int64) {
 	}
 	k.trial, k.last, k.tried = trial{}, found, k.tried+1
 	length := now - t.began
-	k.nextDip = now + max(dipsApart, dipsShare*length)
+	k.nextDip = now + max(dipsApart, min(dipsShare*length, dipsMost))
 	if found.Verdict == Full {
 		k.nextDip = now + 4*length // it cost nothing
 	}
@@ -109,7 +109,7 @@ func (k *knee) conclude(now int64) {
 }
 
 // judge says what the two readings mean, and corrects the unloaded latency.
-func (k *knee) judge(t trial, lower, upper reading) Trial {
+func (k *knee) judge(lower, upper reading) Trial {
 	found := Trial{
 		Lower: int(lower.limit), Upper: int(upper.limit),
 		LowerLatency: time.Duration(lower.mean), UpperLatency: time.Duration(upper.mean),
@@ -129,7 +129,7 @@ func (k *knee) judge(t trial, lower, upper reading) Trial {
 		found.Verdict = Idle
 	case e < -0.5:
 		found.Verdict = Changed
-	case e < 0.25:
+	case e < 0.25 && e+2*noise < 0.75:
 		found.Verdict = Elsewhere
 		k.unloaded = lower.mean
 	case e > 0.75+noise:

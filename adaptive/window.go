@@ -23,6 +23,10 @@ type window struct {
 	waits   int // calls that found no room
 	refused int // calls that were refused
 	peak    int // the most calls inside
+
+	area float64 // sum of the time that calls were inside since the window opened
+	seen int64   // when area was last brought up to date
+	from int     // calls that were inside when the window opened
 }
 
 func (w *window) add(x float64) {
@@ -35,6 +39,24 @@ func (w *window) addSlow(x float64) {
 	w.slow++
 	w.lost += x
 	w.lostSq += x * x
+}
+
+// fill says that inside calls were inside until now.
+func (w *window) fill(now int64, inside int) {
+	if now < w.opened {
+		return
+	}
+	if w.seen < w.opened {
+		w.seen, w.from = w.opened, inside
+	}
+	w.area += float64(now-w.seen) * float64(inside)
+	w.seen = now
+}
+
+// used is the least of the mean number of calls inside and that at the beginning:
+// while calls become more, their latency is that of the fewer before.
+func (w *window) used(now int64) float64 {
+	return min(w.area/float64(max(now-w.opened, 1)), float64(w.from))
 }
 
 // mean is the mean latency of successes.
