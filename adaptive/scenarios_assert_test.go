@@ -31,6 +31,7 @@ var wanted = map[string]bounds{
 }
 
 func TestGoodputUnderOverload(t *testing.T) {
+	skipUnderRace(t)
 	for _, sc := range scenarios {
 		want, ok := wanted[sc.name]
 		if !ok {
@@ -58,6 +59,7 @@ func TestGoodputUnderOverload(t *testing.T) {
 
 // Surges and loads that a limit could lock up in, or grow without end.
 func TestNoCollapseInOddConditions(t *testing.T) {
+	skipUnderRace(t)
 	odd := []struct {
 		scenario
 		goodput float64 // at least
@@ -122,6 +124,7 @@ func TestOneCallAnHour(t *testing.T) {
 
 // The limit is at most twice what was ever used, or what it began with.
 func TestLimitStaysNearWhatIsUsed(t *testing.T) {
+	skipUnderRace(t)
 	for _, sc := range scenarios {
 		if sc.name != "slow10" && sc.name != "e5-10x" {
 			continue
@@ -169,6 +172,7 @@ func TestClockJumps(t *testing.T) {
 
 // Calls of the most critical level get through three times too many calls.
 func TestCriticalCallsComeFirst(t *testing.T) {
+	skipUnderRace(t)
 	sc := scenario{normal: 0.7, during: 3, level: func(r *rand.Rand) int {
 		switch u := r.Float64(); {
 		case u < 0.1:
@@ -189,6 +193,7 @@ func TestCriticalCallsComeFirst(t *testing.T) {
 
 // A key that asks for ten times its share does not take that of the others.
 func TestKeysShare(t *testing.T) {
+	skipUnderRace(t)
 	const tenants = 10
 	key := func(r *rand.Rand) int { return max(0, r.IntN(tenants+9)-9) }
 	sc := scenario{normal: 0.7, during: 2, key: key}
@@ -229,4 +234,11 @@ func (r *run) failedFrom(from int64) float64 {
 		}
 	}
 	return failed / max(asked, 1)
+}
+
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if underRace {
+		t.Skip("a simulation without goroutines")
+	}
 }

@@ -1,0 +1,85 @@
+package throttle
+
+const buckets = 10 // of a window
+
+// counts are the calls of a window, in buckets of a tenth of it on a grid that
+// does not move. They are a pure function of what they are told and when. Their
+// owner serializes access.
+type counts struct {
+	width   int64 // of a bucket, in nanoseconds
+	current int64 // number of the bucket that is being filled
+	buckets [buckets]tally
+	sum     tally // of buckets
+
+	passed, throttled uint64
+}
+
+// A tally is how many calls were asked for and sent, and how many refusals of
+// the server were heard.
+type tally struct{ asked, sent, refused int }
+
+// ask counts a call at now and reports whether it may be sent. random returns a
+// random number and is called only where chance decides.
+func (c *counts) ask(now int64, k float64, random func() uint64) bool {
+	c.advance(now)
+	p := c.probability(k)
+	passes := p == 0 || float64(random()>>11)/(1<<53) >= p
+	c.add(tally{asked: 1})
+	if !passes {
+		c.throttled++
+		return false
+	}
+	c.add(tally{sent: 1})
+	c.passed++
+	return true
+}
+
+// probability is that with which the next call is turned away. Calls that have
+// not ended count as accepted: a server that takes its time refuses nothing.
+func (c *counts) probability(k float64) float64 {
+	accepted := max(c.sum.sent-c.sum.refused, 0)
+	return max(0, (float64(c.sum.asked)-k*float64(accepted))/float64(c.sum.asked+1))
+}
+
+// refuse counts a refusal of the server that was heard at now.
+func (c *counts) refuse(now int64) {
+	c.advance(now)
+	c.add(tally{refused: 1})
+}
+
+// unsent takes back a call that was let through at start and was not sent.
+func (c *counts) unsent(now, start int64) {
+	c.advance(now)
+	c.passed--
+	if k := start / c.width; k > c.current-buckets && k <= c.current {
+		b := &c.buckets[k%buckets]
+		b.asked--
+		b.sent--
+		c.sum.asked--
+		c.sum.sent--
+	}
+}
+
+func (c *counts) add(t tally) {
+	for _, to := range []*tally{&c.buckets[c.current%buckets], &c.sum} {
+		to.asked += t.asked
+		to.sent += t.sent
+		to.refused += t.refused
+	}
+}
+
+// advance drops the buckets that are no longer in the window at now.
+func (c *counts) advance(now int64) {
+	k := max(now, 0) / c.width
+	if k <= c.current {
+		return
+	}
+	for j := max(c.current+1, k-buckets+1); j <= k; j++ {
+		old := &c.buckets[j%buckets]
+		c.sum.asked -= old.asked
+		c.sum.sent -= old.sent
+		c.sum.refused -= old.refused
+		*old = tally{}
+	}
+	c.current = k
+}
