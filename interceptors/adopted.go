@@ -15,9 +15,7 @@ import (
 // see its method adopt.
 type adopted struct {
 	interceptorSet
-	Service // the layers inside
-
-	entry unaryEntry // to them, for what an interceptor of a client calls
+	entry // to the layers inside
 }
 
 // interceptorSet is what an adopted layer is made of. Nil ones are passed by.

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -67,6 +68,14 @@ func (noLeaf) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, error) {
 }
 
 var errNoLeaf = status.Error(codes.Internal, "turret: the RPC was not made by a stack")
+
+// An entry is where RPCs enter layers: those of a stack, or those inside an
+// adopted interceptor.
+type entry struct {
+	Service
+
+	repeats atomic.Bool // a unary RPC had several attempts: others get the space for that
+}
 
 // leafService is the innermost service of every stack: it hands the RPC to the
 // leaf that the RPC carries. It is always ready.

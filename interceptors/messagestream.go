@@ -56,3 +56,13 @@ type serverMessages struct {
 func (s *serverMessages) SendMsg(m any) error { return s.messages.SendMsg(m) }
 
 func (s *serverMessages) RecvMsg(m any) error { return s.messages.RecvMsg(m) }
+
+// A contextKnower is a stream that needs no check of its context before CloseSend:
+// one of this package makes the check itself. (To ask it for its context would
+// commit it.)
+type contextKnower interface{ knowsContext() bool }
+
+func knowsContext(s grpc.ClientStream) bool {
+	k, ok := s.(contextKnower)
+	return ok && k.knowsContext()
+}

@@ -15,7 +15,7 @@ import (
 //
 // A Stack may be used concurrently and must be made by [New].
 type Stack struct {
-	unaryEntry // the outermost service, and what the unary RPCs of clients share
+	entry entry // to the outermost layer
 
 	empty  bool
 	layers []Service // what each layer made, outermost first; for String
@@ -26,7 +26,7 @@ type Stack struct {
 // is not in the way at all. New panics if a layer returns a nil service.
 func New(layers ...Layer) *Stack {
 	s := &Stack{}
-	s.service, s.layers = stacked("New", layers, leafService{})
+	s.entry.Service, s.layers = stacked("New", layers, leafService{})
 	s.empty = len(s.layers) == 0
 	return s
 }
@@ -37,7 +37,7 @@ func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
 		if s.empty {
 			return handler(ctx, req)
 		}
-		return handleUnary(ctx, s.service, req, info, handler)
+		return handleUnary(ctx, s.entry.Service, req, info, handler)
 	}
 }
 
@@ -47,7 +47,7 @@ func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
 		if s.empty {
 			return handler(srv, stream)
 		}
-		return handleStream(s.service, srv, stream, info, handler)
+		return handleStream(s.entry.Service, srv, stream, info, handler)
 	}
 }
 
@@ -57,7 +57,7 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
-		return s.invoke(ctx, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
+		return invokeUnary(ctx, &s.entry, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
 	}
 }
 
@@ -68,7 +68,7 @@ func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
 		c := newStreamClient(RPC{Method: method, Side: SideClient}, desc, cc, streamer, opts)
-		go c.run(ctx, s.service)
+		go c.run(ctx, s.entry.Service)
 		return c.open()
 	}
 }
@@ -93,7 +93,7 @@ func (s *Stack) DialOptions() []grpc.DialOption {
 
 // Ready waits until the stack had room for an RPC a moment ago, and takes
 // nothing; see [turret.Service]. It says nothing of connections or handlers.
-func (s *Stack) Ready(ctx context.Context) error { return s.service.Ready(ctx) }
+func (s *Stack) Ready(ctx context.Context) error { return s.entry.Service.Ready(ctx) }
 
 // String returns one line for each layer, outermost first: its name and what
 // its gates count. A layer that has no String method is shown by its type.

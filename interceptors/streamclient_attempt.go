@@ -303,14 +303,4 @@ func (a *attempt) closeSend() {
 	})
 }
 
-// A contextKnower is a stream that needs no check of its context before CloseSend:
-// one of this package makes the check itself. (To ask it for its context would
-// commit it.)
-type contextKnower interface{ knowsContext() bool }
-
-func knowsContext(s grpc.ClientStream) bool {
-	k, ok := s.(contextKnower)
-	return ok && k.knowsContext()
-}
-
 func (c *streamClient) knowsContext() bool { return true }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"reflect"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,16 +13,9 @@ import (
 	"github.com/turret-go/turret/internal/onfinish"
 )
 
-// unaryEntry is where unary RPCs of a client enter layers: those of a stack, or
-// those inside an adopted interceptor.
-type unaryEntry struct {
-	service Service
-	repeats atomic.Bool // an RPC was prepared for more than one attempt: others will be
-}
-
-// invoke sends an RPC through the layers, to invoker.
-func (e *unaryEntry) invoke(ctx context.Context, rpc RPC, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
-	c := e.newClient()
+// invokeUnary sends an RPC through the layers of e, to invoker.
+func invokeUnary(ctx context.Context, e *entry, rpc RPC, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	c := newUnaryClient(e)
 	c.RPC = rpc
 	c.leaf, c.reply, c.conn, c.invoker = c, reply, cc, invoker
 	var onFinish []func(error)
@@ -33,9 +25,9 @@ func (e *unaryEntry) invoke(ctx context.Context, rpc RPC, reply any, cc *grpc.Cl
 	return c.run(ctx)
 }
 
-// newClient returns an empty unaryClient. Where RPCs are prepared for more than
+// newUnaryClient returns an empty unaryClient. Where RPCs are prepared for more than
 // one attempt it has the space for that in the same allocation.
-func (e *unaryEntry) newClient() *unaryClient {
+func newUnaryClient(e *entry) *unaryClient {
 	if !e.repeats.Load() {
 		return &unaryClient{entry: e}
 	}
@@ -51,7 +43,7 @@ func (e *unaryEntry) newClient() *unaryClient {
 type unaryClient struct {
 	RPC
 
-	entry      *unaryEntry
+	entry      *entry
 	reply      any // the caller's
 	conn       *grpc.ClientConn
 	invoker    grpc.UnaryInvoker
@@ -62,7 +54,7 @@ type unaryClient struct {
 
 // run runs the layers, and puts the reply where the caller wants it.
 func (c *unaryClient) run(ctx context.Context) error {
-	got, err := c.entry.service.Call(ctx, &c.RPC)
+	got, err := c.entry.Call(ctx, &c.RPC)
 	if err == nil {
 		err = c.deliver(got)
 	}
@@ -230,7 +222,7 @@ func (c *adoptedCall) invoke(ctx context.Context, method string, req, reply any,
 	rpc := c.rpc.inside(nil)
 	rpc.Method, rpc.Request = method, req
 	rpc.Attempt += c.begin()
-	err := c.layer.entry.invoke(ctx, rpc, reply, cc, c.send, opts)
+	err := invokeUnary(ctx, &c.layer.entry, rpc, reply, cc, c.send, opts)
 	c.back(err)
 	return err
 }
