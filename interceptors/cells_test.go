@@ -277,3 +277,43 @@ func TestCellsOverTCP(t *testing.T) {
 		}
 	})
 }
+
+// With a Timeout outside of it, no layer on either side keeps a handler that waits
+// in RecvMsg or SendMsg beyond the bound, or a place for it.
+func TestCellsWithBlockedHandlers(t *testing.T) {
+	eachCell(t, func(t *testing.T, c *cell, k interceptors.Kind, s interceptors.Side) {
+		if k == interceptors.KindUnary {
+			return
+		}
+		for _, b := range blockedHandlers {
+			inBubble(t, b.name, func(t *testing.T) {
+				calls := turrettest.NewRecorder()
+				layers := []interceptors.Layer{interceptors.Admit(calls), interceptors.Timeout(bound), c.layer(k)}
+				if c.name != "recover" && c.inside != nil { // what is inside a Recover panics
+					layers = append(layers, c.inside())
+				}
+				var client, server []interceptors.Layer
+				if s == interceptors.SideClient {
+					client = layers
+				} else {
+					server = layers
+				}
+				p := serveStream(t, k, b.handler, server...)
+				ctx := metadata.AppendToOutgoingContext(t.Context(), "user", "alice")
+				began := time.Now()
+				stream, err := openStreamThrough(ctx, p, client...)
+				if err == nil {
+					time.Sleep(bound)
+					err = drain(stream)
+				}
+				synctest.Wait()
+				if took := time.Since(began); err == nil || took > bound+10*time.Millisecond {
+					t.Errorf("the RPC ended after %v with %v", took, err)
+				}
+				if n, left := calls.Inside(), rpcGoroutines(true); n > 0 || len(left) > 0 {
+					t.Errorf("%d calls have not left, and goroutines of RPCs are left: %v", n, left)
+				}
+			})
+		}
+	})
+}

@@ -93,7 +93,7 @@ func (s *Stack) DialOptions() []grpc.DialOption {
 
 // Ready waits until the stack had room for an RPC a moment ago, and takes
 // nothing; see [turret.Service]. It says nothing of connections or handlers.
-func (s *Stack) Ready(ctx context.Context) error { return s.entry.Service.Ready(ctx) }
+func (s *Stack) Ready(ctx context.Context) error { return s.entry.Ready(ctx) }
 
 // String returns one line for each layer, outermost first: its name and what
 // its gates count. A layer that has no String method is shown by its type.

@@ -12,6 +12,8 @@ type streamServer struct {
 	once
 
 	srv     any
+	bottom  *interruptible // what all leaves of the stream stand on
+	own     interruptible  // what bottom points to, unless this one is inside an adopted interceptor
 	stream  grpc.ServerStream
 	info    *grpc.StreamServerInfo
 	handler grpc.StreamHandler
@@ -20,7 +22,8 @@ type streamServer struct {
 
 // handleStream sends a stream through the layers of s, to handler.
 func handleStream(s Service, srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	c := &streamServer{srv: srv, stream: stream, info: info, handler: handler}
+	c := &streamServer{srv: srv, info: info, handler: handler}
+	c.own.ServerStream, c.bottom, c.stream = stream, &c.own, &c.own
 	c.RPC = RPC{Method: info.FullMethod, Kind: kindOf(info.IsClientStream, info.IsServerStream), Side: SideServer, leaf: c}
 	_, err := s.Call(stream.Context(), &c.RPC)
 	if err != nil {
@@ -32,6 +35,8 @@ func handleStream(s Service, srv any, stream grpc.ServerStream, info *grpc.Strea
 }
 
 func (c *streamServer) call(ctx context.Context, rpc *RPC) (any, error) {
+	before := c.bottom.listen(ctx)
+	defer c.bottom.unlisten(before)
 	return nil, handled(c.handler(c.srv, c.streamOf(ctx, rpc)))
 }
 
@@ -52,10 +57,12 @@ func (c *streamServer) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, er
 	if a.streamServer == nil {
 		return a.Service.Call(ctx, rpc)
 	}
+	before := c.bottom.listen(ctx)
+	defer c.bottom.unlisten(before)
 	var p passages
 	err := a.streamServer(c.srv, c.streamOf(ctx, rpc), c.info, func(srv any, stream grpc.ServerStream) error {
 		p.begin()
-		inside := &streamServer{srv: srv, stream: stream, info: c.info, handler: c.handler}
+		inside := &streamServer{srv: srv, stream: stream, bottom: c.bottom, info: c.info, handler: c.handler}
 		inside.RPC = rpc.inside(inside)
 		_, err := a.Service.Call(stream.Context(), &inside.RPC)
 		p.back(err)
