@@ -152,11 +152,3 @@ func (s Stats) String() string {
 	return fmt.Sprintf("%d endpoints, %d ready, %d banned; %d bans, %d calls sent to banned ones",
 		s.Ready+s.Pending, s.Ready, s.Banned, s.Bans, s.Panics)
 }
-
-func (g *group[K, S]) stats() Stats {
-	ready, pending := g.cache.Len()
-	return Stats{ready, pending, g.outOfUse(), g.bans.Load(), g.panics.Load()}
-}
-
-// String returns the group's [Stats] in words.
-func (g *group[K, S]) String() string { return fmt.Sprintf("balance over %v", g.stats()) }

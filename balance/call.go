@@ -38,12 +38,12 @@ func newCall() *call {
 	return c
 }
 
-// begin notes that a call is sent to e, and returns what gRPC calls when it is
+// startCall notes that a call is sent to e, and returns what gRPC calls when it is
 // over.
-func (p *policy) begin(e *endpoint, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+func startCall(p *policy, e *endpoint, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
 	c.endpoint, c.ctx, c.inner = e, info.Ctx, inner
-	e.start(&c.visit, now, pass, record.Kind() == tried.Stream || p.kinds.isStream(info.FullMethodName))
+	e.start(&c.visit, now, pass, record.Kind() == tried.Stream || p.methods.isStream(info.FullMethodName))
 	return c.done
 }
 
@@ -55,7 +55,7 @@ func (c *call) end(d balancer.DoneInfo) {
 	}
 	now := e.pool.now()
 	if c.stream {
-		e.endStream(c.ctx, now, &c.visit, d)
+		endStream(e, c.ctx, now, &c.visit, d)
 	} else {
 		o, retryAfter := outcome(c.ctx, d)
 		e.finish(&c.visit, now, o, retryAfter)
@@ -68,7 +68,7 @@ func (c *call) end(d balancer.DoneInfo) {
 }
 
 // endStream is end for a stream.
-func (e *endpoint) endStream(ctx context.Context, now int64, v *visit, d balancer.DoneInfo) {
+func endStream(e *endpoint, ctx context.Context, now int64, v *visit, d balancer.DoneInfo) {
 	record := tried.FromContext(ctx)
 	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d)

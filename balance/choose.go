@@ -22,8 +22,8 @@ type choice struct {
 	index   int     // in the snapshot
 }
 
-// choice returns e as the choice with this index.
-func (e *endpoint) choice(index int) choice { return choice{e, e.tracker, index} }
+// newChoice returns e as the choice with this index.
+func newChoice(e *endpoint, index int) choice { return choice{e, e.tracker, index} }
 
 const (
 	// draws is how often some endpoints are drawn before a search begins. With

@@ -91,7 +91,7 @@ func TestBansAtTheSameTime(t *testing.T) {
 	p.failing.next.Store(math.MaxInt64) // no row of failures is ordinary
 	s := &snapshot{config: newSettings(Config{OnBanned: Refuse, MaxBanned: 0.25, Limit: 100}.withDefaults())}
 	for i := range endpoints {
-		s.choices = append(s.choices, newEndpoint(&p, s.config).choice(i))
+		s.choices = append(s.choices, newChoice(newEndpoint(&p, s.config), i))
 	}
 	p.count(endpoints)
 	var clock atomic.Int64

@@ -44,7 +44,7 @@ func (c ClientConfig) Validate() error {
 }
 
 // A ClientConn is a grpc.ClientConnInterface, for generated stubs: a [Balancer]
-// whose endpoints are connections with stacks of their own. All four kinds of RPC
+// whose endpoints are connections with stacks of their own. All four methods of RPC
 // pass through it. (For layers around all endpoints together, and xDS, service
 // configs and resolvers of gRPC, the policy of [WithP2C] is simpler.)
 //
@@ -87,7 +87,7 @@ type ClientConn struct {
 	config  ClientConfig
 	options []grpc.DialOption
 	face    *grpc.ClientConn // for interceptors to look at; it is never connected
-	hope    *hope
+	reach   *reachability
 
 	// Through config.Stack, if there is one, and then invoke and newStream.
 	unary    grpc.UnaryClientInterceptor
@@ -118,13 +118,13 @@ func NewClientConn[K comparable](source discover.Source[K, string], c ClientConf
 		misuse.Check("balance: NewClientConn", invalid("source", nil, "non-nil"))
 	}
 	misuse.Check("balance: NewClientConn", c.Validate())
-	cc := &ClientConn{config: c, options: options, hope: newHope(), open: map[*connection]struct{}{}}
+	cc := &ClientConn{config: c, options: options, reach: newReachability(), open: map[*connection]struct{}{}}
 	cc.invoker, cc.streamer = cc.invoke, cc.newStream
 	if c.Stack != nil {
 		cc.unary, cc.stream = c.Stack.UnaryClient(), c.Stack.StreamClient()
 	}
 	cc.group.init(c.Balance, (*connection).leave, cc.retire)
-	cc.group.whyLost = cc.hope.why
+	cc.group.whyLost = cc.reach.why
 	face, err := grpc.NewClient("passthrough:///balance", options...)
 	if err != nil {
 		return nil, err
@@ -158,7 +158,7 @@ func (c *ClientConn) connect(address string) *member[*connection] {
 	if c.config.Endpoint != nil {
 		stack = c.config.Endpoint(address)
 	}
-	made := dial(address, stack, c.hope, c.options)
+	made := dial(address, stack, c.reach, c.options)
 	m := c.group.newMember(made)
 	made.endpoint = m.endpoint
 	if made.err == nil {
@@ -268,7 +268,7 @@ func (c *ClientConn) enter(ctx context.Context, opts []grpc.CallOption, stream b
 	if waits {
 		return c.group.enter(ctx, nil, stream)
 	}
-	return c.group.enter(ctx, c.hope, stream)
+	return c.group.enter(ctx, c.reach, stream)
 }
 
 // A passage is a stream on its way through an endpoint.

@@ -24,20 +24,20 @@ type connection struct {
 	stack   *interceptors.Stack // may be nil
 
 	endpoint *endpoint
-	hope     *hope
+	reach    *reachability
 
 	up atomic.Bool // connected
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced when up changes
-	counted bool          // among hope's reasons
+	counted bool          // counted in reach
 	left    bool
 }
 
 // dial makes the connection of an address; it begins to connect when it is
 // watched. What is wrong with the address is for Ready to say.
-func dial(address string, stack *interceptors.Stack, h *hope, options []grpc.DialOption) *connection {
-	c := &connection{address: address, stack: stack, hope: h, changed: make(chan struct{})}
+func dial(address string, stack *interceptors.Stack, h *reachability, options []grpc.DialOption) *connection {
+	c := &connection{address: address, stack: stack, reach: h, changed: make(chan struct{})}
 	failures, forget := reporting(c)
 	defer forget()
 	// An endpoint that nobody uses is not to lose its connection: it would not be
@@ -101,18 +101,18 @@ func (c *connection) setUp(up bool) {
 	}
 }
 
-// count says whether the connection is a reason to hope.
+// count notes whether the connection may still connect.
 func (c *connection) count(counts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	counts = counts && !c.left
 	switch {
 	case counts && !c.counted:
-		c.hope.add(1)
+		c.reach.add(1)
 	case !counts && c.counted:
-		c.hope.add(-1)
+		c.reach.add(-1)
 	default:
-		c.hope.add(0)
+		c.reach.add(0)
 	}
 	c.counted = counts
 }
@@ -124,10 +124,10 @@ func (c *connection) report(failure string) {
 	if c.left {
 		failure = ""
 	}
-	c.hope.report(c, failure)
+	c.reach.report(c, failure)
 }
 
-// leave takes the connection out of what is hoped for.
+// leave takes the connection out of those that may connect.
 func (c *connection) leave() {
 	c.mu.Lock()
 	c.left = true

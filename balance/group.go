@@ -21,17 +21,15 @@ import (
 type group[K comparable, S ready.Readier] struct {
 	pool
 
-	config  *settings
-	cache   *ready.Cache[K, *member[S]]
+	roster[K, S]
+
 	onLeft  func(s S)     // a service has left the group; calls may still be using it
 	onIdle  func(s S)     // and this was the last of them
 	whyLost func() string // which of the services that are not ready has failed to connect, and why; may say nothing
 
-	newest   atomic.Pointer[lineup[K, S]]
-	building sync.Mutex    // of those who make a lineup
-	turn     chan struct{} // holds one: the call that waits for a member
+	turn chan struct{} // holds one: the call that waits for a member
 
-	bans, panics atomic.Uint64
+	banned, panics atomic.Uint64
 
 	reading sync.WaitGroup // the source
 	ctx     context.Context
@@ -49,7 +47,7 @@ type group[K comparable, S ready.Readier] struct {
 }
 
 func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
-	g.pool.init(func(string) { g.bans.Add(1) }, func() { g.panics.Add(1) })
+	g.pool.init(func(string) { g.banned.Add(1) }, func() { g.panics.Add(1) })
 	g.config = newSettings(c.withDefaults())
 	g.onLeft, g.onIdle = onLeft, onIdle
 	g.whyLost = func() string { return "" }
@@ -57,6 +55,7 @@ func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.over, g.finish = context.WithCancel(context.Background())
 	g.cache = ready.NewCache(g.dropped)
+	g.count = g.bans.count
 }
 
 // read begins to follow source.
@@ -112,7 +111,7 @@ func (g *group[K, S]) close() {
 // enter chooses a member that is ready and enters it; while there is none it
 // waits, in line, for as long as ctx and h let it. The member is to be left with
 // exit.
-func (g *group[K, S]) enter(ctx context.Context, h *hope, stream bool) (*member[S], visit, error) {
+func (g *group[K, S]) enter(ctx context.Context, h *reachability, stream bool) (*member[S], visit, error) {
 	record := tried.FromContext(ctx)
 	for round := range patience + 1 {
 		m, v, err := g.tryEnter(record, stream, round == patience)
@@ -160,7 +159,7 @@ func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p pa
 // enterInTurn is enter for calls that found nobody: they wait one behind the
 // other, so that a member which becomes ready does not wake all of them for one
 // place.
-func (g *group[K, S]) enterInTurn(ctx context.Context, h *hope, record *tried.Record, stream bool) (*member[S], visit, error) {
+func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *tried.Record, stream bool) (*member[S], visit, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	defer h.onLost(giveUp)()
@@ -244,7 +243,7 @@ func (g *group[K, S]) wait(ctx context.Context) error {
 // whyNone returns the error of a call whose ctx has ended while there was no
 // member: why, and why there was none.
 func (g *group[K, S]) whyNone(ctx context.Context) error {
-	if lost, ok := errors.AsType[lostHopeError](context.Cause(ctx)); ok {
+	if lost, ok := errors.AsType[unreachableError](context.Cause(ctx)); ok {
 		return lost.unreachable()
 	}
 	err := g.cache.Ready(ctx)
@@ -287,3 +286,79 @@ func unsent(err error) error {
 	}
 	return &turret.Refusal{Kind: turret.KindUnavailable, Layer: "balance", Reason: turret.ReasonNoEndpoint, Err: err}
 }
+
+// Ready waits until a member is ready that a call would be sent to: one that has
+// room under Config.Limit, and is not banned, where that matters.
+func (g *group[K, S]) Ready(ctx context.Context) error {
+	for round := 1; ; round++ {
+		found, unfit := g.look()
+		switch {
+		case found:
+			return nil
+		case unfit != nil:
+			if err := g.waitForRoom(ctx, unfit); err != nil {
+				return err
+			}
+		default:
+			if err := g.wait(ctx); err != nil {
+				return err
+			}
+		}
+		if round%distrust == 0 && !pause(ctx) {
+			return g.whyNone(ctx)
+		}
+	}
+}
+
+// look reports whether there is a member that is ready and that a call would be
+// sent to. Else unfit says what is wrong with those that are not known to be
+// unready; nil if there are none.
+func (g *group[K, S]) look() (found bool, unfit error) {
+	now := g.now()
+	l := g.lineup(now, true)
+	for i, m := range l.members {
+		switch fit := l.choices[i].standing(now, nil); {
+		case fit == full && l.config.OnFull == Refuse:
+			unfit = ErrFull
+		case fit == banned && l.config.OnBanned == Refuse:
+			unfit = ErrBanned
+		case g.cache.Check(m):
+			return true, nil
+		}
+	}
+	return false, unfit
+}
+
+// lookAgain is how long it takes to notice that a ban is over, or that another
+// member has become ready, while those that are ready are full or banned.
+const lookAgain = 100 * time.Millisecond
+
+// waitForRoom waits until it may be of use to look again: until a call has ended,
+// or for a while.
+func (g *group[K, S]) waitForRoom(ctx context.Context, unfit error) error {
+	freed, stop := g.vacancies.watch()
+	defer stop()
+	if found, still := g.look(); found || still == nil {
+		return nil
+	}
+	timer := time.NewTimer(lookAgain)
+	defer timer.Stop()
+	if ctx.Err() == nil {
+		select {
+		case <-freed:
+			return nil
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return turret.NotReady(fmt.Errorf("%w: %w", ctx.Err(), unfit))
+}
+
+func (g *group[K, S]) stats() Stats {
+	ready, pending := g.cache.Len()
+	return Stats{ready, pending, g.outOfUse(), g.banned.Load(), g.panics.Load()}
+}
+
+// String returns the group's [Stats] in words.
+func (g *group[K, S]) String() string { return fmt.Sprintf("balance over %v", g.stats()) }

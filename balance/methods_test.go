@@ -11,9 +11,9 @@ import (
 // Methods that exist are known, however many others are asked for; those that do
 // not exist count as unary. A proxy's peers choose the methods: neither many
 // names nor long ones fill the memory.
-func TestKinds(t *testing.T) {
-	k := newKinds()
-	for i := range maxKinds + 100 {
+func TestMethods(t *testing.T) {
+	k := newMethods()
+	for i := range maxMethods + 100 {
 		if k.isStream(fmt.Sprintf("/made.Up/Method%d", i)) {
 			t.Fatal("a method that does not exist is a stream")
 		}
@@ -31,10 +31,10 @@ func TestKinds(t *testing.T) {
 			}
 		}
 	}
-	if n := k.known.Len(); n != maxKinds {
-		t.Errorf("%d names are kept, want %d", n, maxKinds)
+	if n := k.known.Len(); n != maxMethods {
+		t.Errorf("%d names are kept, want %d", n, maxMethods)
 	}
-	long := newKinds()
+	long := newMethods()
 	for i := range 200 {
 		long.isStream(fmt.Sprintf("/made.Up/%d%s", i, strings.Repeat("x", maxName)))
 	}

@@ -1,0 +1,145 @@
+package balance
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/breaker"
+)
+
+// bans are the endpoints of one balancer that are left out: how many there are,
+// and when one more is.
+type bans struct {
+	onBan   func(cause string) // an endpoint was banned, or its probe has failed
+	failing failureRate
+
+	mu    sync.Mutex
+	ready int // endpoints in the newest snapshot
+	out   int // endpoints with a circuit that is not closed
+}
+
+// heed does what the end of a call means to a circuit of e.
+func (b *bans) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdict) {
+	switch v {
+	case breaker.Unchanged:
+		return
+	case breaker.Due:
+		if c == &e.failures && b.ordinary(e) || !b.ban(now, e, c) {
+			return
+		}
+	case breaker.Recovered:
+		b.mayUse(e)
+		return
+	case breaker.Reopened:
+	}
+	cause := "failures"
+	if c == &e.slowness {
+		cause = "latency"
+	}
+	b.onBan(cause)
+}
+
+// ordinary reports whether e, which has failed often enough for a ban, fails no
+// more than the others do.
+func (b *bans) ordinary(e *endpoint) bool {
+	failures := e.config.Failures.circuit()
+	if row := e.failures.Row(); failures.Consecutive > 0 && row >= int64(failures.Consecutive) {
+		return b.failing.explains(row)
+	}
+	return 2*b.failing.share() > failures.Ratio
+}
+
+// ban opens a circuit of e, unless too many endpoints are out already.
+func (b *bans) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.MaxBanned*float64(b.ready) {
+		return false
+	}
+	// Before it opens: whoever finds it open is to know that the endpoint is out.
+	// (A circuit that cannot be tripped is open, and e is out already.)
+	if !e.out.Swap(true) {
+		b.out++
+	}
+	return c.Trip(now)
+}
+
+// count notes how many endpoints there are in the newest snapshot.
+func (b *bans) count(ready int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ready = ready
+}
+
+// outOfUse returns how many endpoints are banned, or on trial.
+func (b *bans) outOfUse() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out
+}
+
+// forget takes an endpoint that is no longer there out of the count.
+func (b *bans) forget(e *endpoint) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgetLocked(e)
+}
+
+func (b *bans) forgetLocked(e *endpoint) {
+	if !e.gone && e.out.Load() {
+		b.out--
+	}
+	e.gone = true
+}
+
+// mayUse counts e among those in use again once both of its circuits are closed.
+func (b *bans) mayUse(e *endpoint) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.failures.IsClosed() && e.slowness.IsClosed() && e.out.Swap(false) && !e.gone {
+		b.out--
+	}
+}
+
+// A failureRate is the share of the calls to all endpoints that fail. Where one
+// call in eight fails everywhere, three failures in a row are chance, and come to
+// every endpoint every few hundred calls: whoever bans for that takes capacity
+// from a fleet that has none to spare.
+//
+// It is the mean of about the last 256 calls or the last two seconds, whichever
+// is longer. Its methods may be called concurrently.
+type failureRate struct {
+	next atomic.Int64  // no call before this is looked at
+	bits atomic.Uint64 // of the float64
+}
+
+const (
+	rateMemory = 256
+	rateGap    = int64(2*time.Second) / rateMemory
+	// chance is how unlikely a row of failures must be to say anything.
+	chance = 1e-5
+)
+
+// observe takes the outcome of a call in. Of two at the same moment one is left
+// out.
+func (r *failureRate) observe(now int64, o turret.Outcome) {
+	next := r.next.Load()
+	if now < next || o == turret.Unused || o == turret.Ignored || !r.next.CompareAndSwap(next, now+rateGap) {
+		return
+	}
+	share, sample := r.share(), 0.0
+	if o != turret.Success {
+		sample = 1
+	}
+	r.bits.Store(math.Float64bits(share + (sample-share)/rateMemory))
+}
+
+func (r *failureRate) share() float64 { return math.Float64frombits(r.bits.Load()) }
+
+// explains reports whether a row of failures is nothing out of the ordinary.
+func (r *failureRate) explains(row int64) bool {
+	return math.Pow(r.share(), float64(row)) > chance
+}
