@@ -12,7 +12,8 @@ import (
 
 // document writes what was measured into the documentation: the table of the
 // targets between the marks in balancing.md, and into the folder balancing
-// results.md with the tables of all policies, and the plots.
+// results.md with the tables of all policies, and the plots. What the pages say of
+// experiments without results stays.
 func document(folder string, results map[string]cell, seeds, fresh []uint64) error {
 	page := filepath.Join(folder, "balancing.md")
 	old, err := os.ReadFile(page)
@@ -20,7 +21,7 @@ func document(folder string, results map[string]cell, seeds, fresh []uint64) err
 		return err
 	}
 	var targets bytes.Buffer
-	summary(&targets, results, seeds, fresh)
+	summary(&targets, string(old), results, seeds, fresh)
 	text, err := between(string(old), targets.String())
 	if err != nil {
 		return fmt.Errorf("%s: %w", page, err)
@@ -32,7 +33,11 @@ func document(folder string, results map[string]cell, seeds, fresh []uint64) err
 	if err := drawAll(plots, results, seeds); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(plots, "results.md"), resultPage(results, seeds, fresh), 0o644)
+	page = filepath.Join(plots, "results.md")
+	if old, err = os.ReadFile(page); err != nil {
+		return err
+	}
+	return os.WriteFile(page, resultPage(string(old), results, seeds, fresh), 0o644)
 }
 
 // The marks in balancing.md.
@@ -59,8 +64,9 @@ var compared = []struct{ policy, title string }{
 }
 
 // summary prints a row for each target: our figure with the seeds and with fresh
-// ones, and the peers' figures.
-func summary(out io.Writer, results map[string]cell, seeds, fresh []uint64) {
+// ones, and the peers' figures. The rows of an experiment without results are those
+// of the old page.
+func summary(out io.Writer, old string, results map[string]cell, seeds, fresh []uint64) {
 	fmt.Fprint(out, "| | target | turret.P2C | fresh seeds | |")
 	for _, c := range compared {
 		fmt.Fprintf(out, " %s |", c.title)
@@ -68,6 +74,9 @@ func summary(out io.Writer, results map[string]cell, seeds, fresh []uint64) {
 	fmt.Fprintf(out, "\n|---|---|--:|--:|---|%s\n", strings.Repeat("--:|", len(compared)))
 	for _, e := range experiments {
 		rows := gather(results, e.id, seeds)
+		if len(rows) == 0 {
+			fmt.Fprint(out, rowsOf(old, e.id))
+		}
 		for _, c := range e.checks {
 			bound, met, ok := c.judge(medians(results, e, seeds))
 			if !ok {
@@ -121,16 +130,56 @@ func figureOf(all []measures, figure string) string {
 	return number(median(all, figure))
 }
 
-// resultPage is the page with the figures of all policies.
-func resultPage(results map[string]cell, seeds, fresh []uint64) []byte {
+// rowsOf returns the rows of an experiment in the table of the targets.
+func rowsOf(page, id string) string {
+	_, page, _ = strings.Cut(page, beginMark)
+	page, _, _ = strings.Cut(page, endMark)
+	var rows strings.Builder
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, "| "+id+" | ") {
+			rows.WriteString(line)
+		}
+	}
+	return rows.String()
+}
+
+const freshHeading = "\n# With fresh seeds\n"
+
+// resultPage is the page with the figures of all policies. The sections of
+// experiments without results are those of the old page.
+func resultPage(old string, results map[string]cell, seeds, fresh []uint64) []byte {
+	oldKnown, oldFresh, _ := strings.Cut(old, freshHeading)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Results of the balancing experiments\n\n"+
 		"`cd test/experiments && GOWORK=off go run . -doc ../../doc` wrote this page; [balancing.md](../balancing.md) says what it means.\n"+
 		"Each figure is the median of the seeds %s, with the range where they differ.\n", list(seeds))
-	report(&b, results, seeds, nil)
-	fmt.Fprintf(&b, "\n# With fresh seeds\n\nNothing was chosen by the seeds %s.\n", list(fresh))
-	report(&b, results, fresh, nil)
+	sections(&b, oldKnown, results, seeds)
+	fmt.Fprintf(&b, freshHeading+"\nNothing was chosen by the seeds %s.\n", list(fresh))
+	sections(&b, oldFresh, results, fresh)
 	return b.Bytes()
+}
+
+// sections writes a section for each experiment, the old one if nothing was
+// measured.
+func sections(out *bytes.Buffer, old string, results map[string]cell, seeds []uint64) {
+	for _, e := range experiments {
+		before := out.Len()
+		if report(out, results, seeds, []string{e.id}); out.Len() == before {
+			out.WriteString(sectionOf(old, e.id))
+		}
+	}
+}
+
+// sectionOf returns the section of an experiment in a part of the page.
+func sectionOf(part, id string) string {
+	const mark = "\n### "
+	heading := mark + id + ": "
+	_, rest, found := strings.Cut(part, heading)
+	if !found {
+		return ""
+	}
+	rest, _, _ = strings.Cut(rest, mark)
+	return heading + rest
 }
 
 func list(seeds []uint64) string {

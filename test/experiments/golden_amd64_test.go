@@ -16,7 +16,7 @@ func TestGolden(t *testing.T) {
 		sc   *sim.Scenario
 		want string
 	}{
-		{cut(sim.E1("E1", 3, 10), 18*time.Second), "18244 calls, p50 167.454ms, p99 192.367ms, hash c1c42aa4bbf82d23"},
+		{cut(sim.E1("E1", 3, 10), 18*time.Second), "18244 calls, p50 167.480644ms, p99 193.037801ms, hash e1f8b4c7a5b08d47"},
 		{cut(sim.E2(2), sim.Trouble(2)+3*time.Second), "54457 calls, p50 8.834981ms, p99 28.768832ms, hash 8ce8a63d344d5dda"},
 	} {
 		if got := fingerprint(t, tt.sc); got != tt.want {

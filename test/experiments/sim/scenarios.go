@@ -1,13 +1,7 @@
 package sim
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
-	_ "embed"
 	"math/rand/v2"
-	"strconv"
-	"sync"
 	"time"
 )
 
@@ -15,33 +9,6 @@ const (
 	ms = time.Millisecond
 	s1 = time.Second
 )
-
-// finagleLatencies is the latency trace of Finagle's own benchmark, in
-// milliseconds, one a line (finagle-benchmark, Apache License 2.0).
-//
-//go:embed testdata/finagle-latencies.txt.gz
-var finagleLatencies []byte
-
-// trace returns the latencies of the trace.
-var trace = sync.OnceValue(func() []time.Duration {
-	z, err := gzip.NewReader(bytes.NewReader(finagleLatencies))
-	if err != nil {
-		panic(err)
-	}
-	var all []time.Duration
-	for lines := bufio.NewScanner(z); lines.Scan(); {
-		v, err := strconv.ParseFloat(lines.Text(), 64)
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, time.Duration(v*float64(ms)))
-	}
-	return all
-})
-
-func traced(r *rand.Rand) Work {
-	return Work{Method: "A", Service: trace()[r.IntN(len(trace()))]}
-}
 
 // slowBetween makes backend i this many times slower for a while.
 func slowBetween(i int, factor float64, from, to time.Duration) func(int, *Backend) {
