@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +135,34 @@ func (c *change) add(sign byte, line string) {
 	if sign != '-' {
 		c.new += line
 	}
+}
+
+// apply returns the files that m changes, each with its new text.
+func (m *mutant) apply(root string) (map[string][]byte, error) {
+	var edits []edit
+	for _, c := range m.changes {
+		e, err := c.find(root)
+		if err != nil {
+			return nil, err
+		}
+		edits = append(edits, e)
+	}
+	// From the end of a file to its beginning, so that places stay valid.
+	slices.SortFunc(edits, func(a, b edit) int { return b.from - a.from })
+	changed := map[string][]byte{}
+	for _, e := range edits {
+		text, ok := changed[e.file]
+		if !ok {
+			text = e.text
+		}
+		changed[e.file] = slices.Concat(text[:e.from], []byte(e.new), text[e.to:])
+	}
+	for file, text := range changed {
+		if _, err := parser.ParseFile(token.NewFileSet(), file, text, parser.SkipObjectResolution); err != nil {
+			return nil, fmt.Errorf("with this mutant: %w", err)
+		}
+	}
+	return changed, nil
 }
 
 // together returns the tests of all mutants in as few as there are different

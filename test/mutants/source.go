@@ -202,31 +202,3 @@ func tokens(code []byte) (all []lexeme) {
 		all = append(all, lexeme{text, file.Offset(pos)})
 	}
 }
-
-// apply returns the files that m changes, each with its new text.
-func (m *mutant) apply(root string) (map[string][]byte, error) {
-	var edits []edit
-	for _, c := range m.changes {
-		e, err := c.find(root)
-		if err != nil {
-			return nil, err
-		}
-		edits = append(edits, e)
-	}
-	// From the end of a file to its beginning, so that places stay valid.
-	slices.SortFunc(edits, func(a, b edit) int { return b.from - a.from })
-	changed := map[string][]byte{}
-	for _, e := range edits {
-		text, ok := changed[e.file]
-		if !ok {
-			text = e.text
-		}
-		changed[e.file] = slices.Concat(text[:e.from], []byte(e.new), text[e.to:])
-	}
-	for file, text := range changed {
-		if _, err := parser.ParseFile(token.NewFileSet(), file, text, parser.SkipObjectResolution); err != nil {
-			return nil, fmt.Errorf("with this mutant: %w", err)
-		}
-	}
-	return changed, nil
-}
