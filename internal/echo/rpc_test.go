@@ -130,8 +130,8 @@ var kinds = []struct {
 	}},
 }
 
-// send sends the payloads, until the server has had enough: its status is for
-// whoever receives.
+// send sends the payloads, until the stream ends: RecvMsg returns its
+// status.
 func send(payloads []string, f func([]byte) error) {
 	for _, p := range payloads {
 		if f([]byte(p)) != nil {

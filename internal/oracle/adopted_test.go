@@ -33,7 +33,7 @@ func wraps(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, meth
 }
 
 // TestOracleAdopted plays schedules with adopted interceptors outside and inside
-// of the Retry: they must be in nobody's way.
+// of the Retry: they must change nothing.
 func TestOracleAdopted(t *testing.T) {
 	for seed := range *seeds {
 		s := decode(fromSeed(seed))

@@ -96,7 +96,7 @@ func (p *performance) act(ctx context.Context) {
 	if p.cancel != 0 {
 		defer time.AfterFunc(p.cancel, cancel).Stop()
 	}
-	// Whoever waits for something that does not come.
+	// Ends a run in which a goroutine waits for what does not come.
 	defer time.AfterFunc(time.Hour, func() {
 		p.saw.stuck = true
 		cancel()

@@ -16,7 +16,7 @@ import (
 //     attempt left (final).
 //  2. It is repeated if it did, unless there is a reason why it could not be
 //     (reason): something of it may have reached the caller, too much was sent,
-//     or nobody was there to notice.
+//     or no method of the caller was there to notice the end.
 //  3. What is seen of the stream, by caller and server, is what is seen on a bare
 //     connection if the server behaves from the start as in the last attempt.
 //
@@ -29,7 +29,7 @@ import (
 //     checked here.
 //   - Whether SendMsg sees the end of a stream, and at which message.
 //   - The variables of grpc.Header, grpc.Trailer and grpc.Peer, when gRPC may yet
-//     be writing to them: a context ended the stream, or nobody has told gRPC.
+//     be writing to them: a context ended the stream, or gRPC has not seen its end.
 //
 // What needs no comparison is checked where it is seen (wrong): messages
 // complete, unchanged and in order on both sides, everything that reaches the

@@ -49,7 +49,7 @@ func noResponse(err error) bool {
 	return strings.Contains(status.Convert(err).Message(), "received no response message")
 }
 
-// metadataSeen is what one of the caller's goroutines was told when it asked.
+// metadataSeen is what Header and Trailer returned to one of the caller's goroutines.
 type metadataSeen struct{ headers, trailers []string }
 
 // served is what the server saw of an attempt, and did.

@@ -98,8 +98,8 @@ func (p *Pair) remember(dial func(context.Context, string) (net.Conn, error)) fu
 	}
 }
 
-// Dial connects to the server without a client, for who speaks to it frame by
-// frame. The connection is the caller's to close.
+// Dial connects to the server without a client, for tests that write their own
+// frames. The connection is the caller's to close.
 func (p *Pair) Dial(ctx context.Context) (net.Conn, error) { return p.dial(ctx, "") }
 
 // Cut closes the connections that the client has made so far, as a network that

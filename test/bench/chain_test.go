@@ -41,8 +41,8 @@ func chain(b *testing.B, n int) func() {
 }
 
 // serverChain returns an RPC through gRPC's own chain of n interceptors of a
-// server. gRPC shows the chain to nobody but the code of services, so an RPC
-// fetches it there.
+// server. Only the code of services sees the chain, so an RPC fetches it
+// there.
 func serverChain(b *testing.B, n int) func() {
 	var chained grpc.UnaryServerInterceptor
 	service := &grpc.ServiceDesc{ServiceName: "package.Service", Methods: []grpc.MethodDesc{{

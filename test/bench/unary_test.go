@@ -205,7 +205,7 @@ func BenchmarkUnaryClient(b *testing.B) {
 	}
 }
 
-// logger writes lines that nobody reads.
+// logger formats lines and discards them.
 var logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func discarding() logging.Logger {
@@ -316,7 +316,7 @@ func withDetails(b *testing.B) func() {
 	return func() { sink, _ = st.WithDetails(info) }
 }
 
-// closed is a gate that turns everybody away.
+// closed is a gate that refuses every call.
 type closed struct{ refusal *turret.Refusal }
 
 func (g closed) Ready(context.Context) error                         { return g.refusal }

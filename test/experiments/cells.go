@@ -18,7 +18,7 @@ type experiment struct {
 	id       string
 	scenario func(seed uint64) *sim.Scenario
 	measure  func(sc *sim.Scenario, r *sim.Result, m measures)
-	peers    peers    // who is measured beside us
+	peers    peers    // the policies that are measured beside ours
 	variants bool     // our own policy without some of its parts is measured too
 	control  string   // the experiment that this one is compared with
 	short    bool     // part of the short form
@@ -26,13 +26,13 @@ type experiment struct {
 	columns  []string // of the table; latencies come first by themselves
 }
 
-// peers says which of the peers an experiment is for.
+// peers says which peers an experiment measures.
 type peers uint8
 
 const (
-	nobody  peers = iota // ours alone
+	none    peers = iota // ours alone
 	nearest              // least_request and kratos
-	all                  // everybody
+	all                  // all of them
 )
 
 // measures are the figures of one run: latencies in milliseconds, shares as
@@ -174,12 +174,12 @@ var experiments = []experiment{
 		checks: []check{most("failed/client", 7)},
 	},
 	{
-		id: "R1", scenario: sim.R1, measure: recovery, peers: nobody,
+		id: "R1", scenario: sim.R1, measure: recovery, peers: none,
 		columns: []string{"share 5-10s", "share 15-20s", "most share"},
 		checks:  []check{least("share 5-10s", 0.5), least("share 15-20s", 0.9), most("most share", 1.3)},
 	},
 	{
-		id: "R2", scenario: sim.R2, measure: blip, peers: nobody, variants: true, columns: []string{"share"},
+		id: "R2", scenario: sim.R2, measure: blip, peers: none, variants: true, columns: []string{"share"},
 		checks: []check{least("share", 0.85)},
 	},
 	{
@@ -210,14 +210,14 @@ var experiments = []experiment{
 		columns: []string{"share 0-5s", "share 5-10s", "share 10-15s"},
 		checks:  []check{mostOf("p99", 1.1, controlled), least("share 0-5s", 0.25), least("share 10-15s", 0.9)},
 	},
-	{id: "E9-nine", scenario: func(uint64) *sim.Scenario { return sim.E9(false) }, peers: nobody},
+	{id: "E9-nine", scenario: func(uint64) *sim.Scenario { return sim.E9(false) }, peers: none},
 	{
-		id: "E11", scenario: func(uint64) *sim.Scenario { return sim.E11(true, 60*s) }, peers: nobody, control: "E11-calm",
+		id: "E11", scenario: func(uint64) *sim.Scenario { return sim.E11(true, 60*s) }, peers: none, control: "E11-calm",
 		checks: []check{mostOf("p99", 1.05, controlled)},
 	},
-	{id: "E11-calm", scenario: func(uint64) *sim.Scenario { return sim.E11(false, 60*s) }, peers: nobody},
+	{id: "E11-calm", scenario: func(uint64) *sim.Scenario { return sim.E11(false, 60*s) }, peers: none},
 	{
-		id: "E13", scenario: func(uint64) *sim.Scenario { return sim.E13() }, measure: evenness, peers: nobody,
+		id: "E13", scenario: func(uint64) *sim.Scenario { return sim.E13() }, measure: evenness, peers: none,
 		columns: []string{"least share", "most share", "bans"}, checks: even,
 	},
 	{

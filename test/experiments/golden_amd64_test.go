@@ -8,8 +8,8 @@ import (
 )
 
 // TestGolden compares runs with what they were when the figures in the
-// documentation were measured. Whoever changes the policy on purpose measures
-// those anew, and writes here what the test says. (Other processors fuse
+// documentation were measured. A change of the policy on purpose measures
+// them again and puts here what the test prints. (Other processors fuse
 // multiplication and addition, and so round differently.)
 func TestGolden(t *testing.T) {
 	for _, tt := range []struct {

@@ -170,7 +170,7 @@ func policiesFor(e experiment, short bool) []string {
 				names = append(names, p.Name)
 			}
 		}
-	case nobody:
+	case none:
 	}
 	return names
 }

@@ -40,7 +40,7 @@ func drawAll(folder string, results map[string]cell, seeds []uint64) error {
 	}
 	for _, e := range experiments {
 		rows := gather(results, e.id, seeds)
-		if e.peers == nobody || len(rows) < 2 {
+		if e.peers == none || len(rows) < 2 {
 			continue
 		}
 		p, n, err := dots(e, rows)

@@ -76,7 +76,7 @@ func fingerprint(t *testing.T, sc *sim.Scenario) string {
 }
 
 // TestInsideOutlierDetection runs the policy as the child of gRPC's own outlier
-// detection, which ejects what our own bans are told to leave in.
+// detection, which ejects the endpoints. Turret's own bans are off.
 func TestInsideOutlierDetection(t *testing.T) {
 	child := `{"turret.P2C":{"load":"pending","maxBanned":-1,"seed":1}}`
 	policy := &sim.Policy{Name: "od", Config: func(int, uint64) string {

@@ -25,7 +25,7 @@ func TestServerKilled(t *testing.T) {
 	w.end(codes.Unavailable, codes.DeadlineExceeded)
 }
 
-// All servers die: there is nobody to go to.
+// All servers die: no endpoint is left.
 func TestAllServersKilled(t *testing.T) {
 	w := begin(t, setup{})
 	before := w.felt()
@@ -41,9 +41,9 @@ func TestAllServersKilled(t *testing.T) {
 	w.end(codes.Unavailable, codes.DeadlineExceeded)
 }
 
-// A server's process stands still: its system accepts connections and what is
-// sent on them, and nobody answers. Then it goes on, with requests of callers
-// that have long gone.
+// A server's process stops: its system still accepts connections and bytes, and no
+// answer comes. Then the process continues, with requests whose callers have given
+// up.
 func TestServerStopped(t *testing.T) {
 	w := begin(t, setup{})
 	before, since := w.felt(), time.Now()
@@ -72,8 +72,8 @@ func TestCutInMessage(t *testing.T) {
 	w.end(codes.Unavailable, codes.DeadlineExceeded)
 }
 
-// An address takes connections and never says a word, from the start: nobody
-// waits for it, and it is used once there is somebody.
+// An address accepts connections and sends nothing, from the start: no RPC waits
+// for it, and it is used once a server is there.
 func TestBlackHoleFromTheStart(t *testing.T) {
 	w := begin(t, setup{proxied: true, deaf: true})
 	since := time.Now()
@@ -96,8 +96,8 @@ func TestBlackHoleForAWhile(t *testing.T) {
 	w.end(codes.Unavailable, codes.DeadlineExceeded)
 }
 
-// A connection loses everything, and neither end is told: the client finds out
-// by keepalive, after 11 s.
+// A connection loses everything, and neither end gets an error: the
+// client notices by keepalive, after 11 s.
 func TestConnectionForgotten(t *testing.T) {
 	w := begin(t, setup{proxied: true, maxBan: 2 * time.Second})
 	before, since := w.felt(), time.Now()

@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// A proxy forwards HTTP/2 connections to a server, frame by frame, until it is
-// told to misbehave. A new one listens and accepts nothing: whoever connects
-// waits for an answer, as on a network that swallows what is sent.
+// A proxy forwards HTTP/2 connections to a server, frame by frame, until a
+// test makes it misbehave. A new one listens and accepts nothing: a client that
+// connects waits for an answer, as on a network that drops all packets.
 type proxy struct {
 	testing.TB
 

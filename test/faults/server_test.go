@@ -31,7 +31,7 @@ import (
 // asServer is set to a serverConfig, in JSON, in the processes of servers.
 const asServer = "TURRET_FAULTS_SERVER"
 
-// A serverConfig is what a server's process is told.
+// A serverConfig configures a server's process.
 type serverConfig struct {
 	Name    string
 	Address string        // "": any
@@ -97,7 +97,7 @@ func newServer(config serverConfig, places *limit.Concurrency) *grpc.Server {
 // reader's even if this process is killed the next moment.
 func say(words ...any) {
 	if _, err := fmt.Fprintln(os.Stdout, words...); err != nil {
-		os.Exit(1) // nobody is there
+		os.Exit(1) // the test is gone
 	}
 }
 

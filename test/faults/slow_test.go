@@ -23,7 +23,7 @@ const large = 64 << 10
 
 // A caller reads a stream far more slowly than the server could send it. It gets
 // every message once, in order; what it has not read waits at the server; and
-// nobody else waits for it.
+// no other RPC waits for it.
 func TestSlowReader(t *testing.T) {
 	w := begin(t, setup{})
 	const messages, slowly = 256, 50

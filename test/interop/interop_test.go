@@ -241,7 +241,7 @@ func run(t *testing.T, w *weakness, s setting) {
 	t.Log(allPassed)
 }
 
-// ownRetry switches gRPC's own retry on, for a status that nobody sends: it then
+// ownRetry switches gRPC's own retry on, for a status that no case sends: it then
 // keeps messages, and may replace attempts by itself.
 const ownRetry = `{"methodConfig": [{"name": [{}], "retryPolicy": {
 	"maxAttempts": 2, "initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1,

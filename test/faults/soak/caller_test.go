@@ -54,8 +54,8 @@ func (c *caller) call(round uint64, i int) error {
 	return nil
 }
 
-// pause keeps a caller that was refused from asking again at once: it would take
-// the time of those who are inside.
+// pause keeps a caller that was refused from calling again at once, which would take
+// time from the RPCs that were admitted.
 func (c *caller) pause() {
 	timer := time.NewTimer(time.Duration(c.rand.IntN(4000)) * time.Microsecond)
 	defer timer.Stop()
@@ -88,7 +88,7 @@ func (c *caller) trouble(r *traffic.RPC) patience {
 		r.Kind, r.Plan.Delay = interceptors.KindUnary, durationpb.New(150*time.Millisecond)
 	case n < 24: // impatient
 		return patience{deadline: time.Duration(c.rand.IntN(3000)) * time.Microsecond}
-	case n < 30: // somebody presses stop
+	case n < 30: // cancelled by the user
 		patient.cancel = time.Duration(1+c.rand.IntN(3000)) * time.Microsecond
 	case n < 33:
 		r.Size = 16 << 10

@@ -130,7 +130,7 @@ type seenKey struct{}
 // serve notes what becomes of an attempt at a server, outside of its stack.
 func (t *tally) serve(ctx context.Context, rest func(ctx context.Context) error) {
 	t.arrived.Add(1)
-	t.running.Add(1) // and then looks at the round; who closes it looks in the other order
+	t.running.Add(1) // before it reads the round; closing a round does both in the other order
 	defer t.running.Add(-1)
 	k := incoming(ctx)
 	if k.round != t.round.Load() {

@@ -11,8 +11,8 @@ const (
 	pause = 10 * pulse
 )
 
-// Pauses are the times in which the process stood still, because the machine had
-// other things to do. Bounds of time do not hold then, and are nobody's fault.
+// Pauses are the times in which the process did not run, because the machine was
+// busy. A bound of time that is missed in them is no failure.
 type Pauses struct {
 	stop    func()
 	stopped sync.WaitGroup
