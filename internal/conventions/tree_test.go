@@ -100,8 +100,8 @@ func parseText(name, text string) (*goFile, error) {
 
 // pending are directories to which the rules of shape and words do not apply yet.
 var pending = []string{
-	".", "balance", "breaker", "buffer", "discover", "examples", "hedge", "internal", "interceptors", "limit",
-	"load", "ready", "reconnect", "retry", "shed", "timeout", "trace", "turrettest",
+	".", "adaptive", "balance", "breaker", "buffer", "discover", "examples", "hedge", "internal", "interceptors", "limit",
+	"load", "ready", "reconnect", "retry", "shed", "throttle", "timeout", "trace", "turrettest",
 }
 
 // settled reports whether all rules apply to the files of a directory.
