@@ -15,25 +15,25 @@ import (
 //
 // The level of an RPC is that of its context: put a [Criticality] outside. It
 // refuses with RESOURCE_EXHAUSTED and reason QUEUE_TIMEOUT or DEADLINE_NEAR.
-func AdaptiveLimit(c adaptive.Config) Layer {
+func AdaptiveLimit(c adaptive.Config, o ...GateOption) Layer {
 	misuse.Check("interceptors: AdaptiveLimit", c.Validate())
-	return AdmitAdaptive(adaptive.New(c))
+	return AdmitAdaptive(adaptive.New(c), o...)
 }
 
-// AdmitAdaptive returns a [Layer] that lets RPCs pass through l, and tells l by
-// [Classify] how each unary RPC went. A stream waits its turn as a unary RPC does,
-// and then holds no place: how long it lives says nothing of how busy the
-// handlers are. Put a [ConcurrencyLimit] for streams beside it to bound their
-// number. It panics if l is nil.
+// AdmitAdaptive returns a [Layer] that lets RPCs pass through l, and tells l how
+// each unary RPC went, as [Classify] or [ClassifiedBy] says. A stream waits its
+// turn as a unary RPC does, and then holds no place: how long it lives says nothing
+// of how busy the handlers are. Put a [ConcurrencyLimit] for streams beside it to
+// bound their number. It panics if l is nil.
 //
 // [Admit] with the same gate lets a stream hold a place until it is over, and
 // takes its life for a latency. That is right for streams that are short and work
 // all the time.
-func AdmitAdaptive(l *adaptive.Limit) Layer {
+func AdmitAdaptive(l *adaptive.Limit, o ...GateOption) Layer {
 	if l == nil {
 		misused("AdmitAdaptive", "limit", nil, "non-nil")
 	}
-	gated := Admit(l)
+	gated := Admit(l, o...)
 	return func(inner Service) Service { return &adaptiveService{gated(inner), inner, l} }
 }
 

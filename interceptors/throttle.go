@@ -12,7 +12,7 @@ import (
 //
 // Put it outside [Retry]: an RPC that was turned away is not sent, and Retry would
 // ask again. It refuses with RESOURCE_EXHAUSTED and reason THROTTLED.
-func Throttle(c throttle.Config) Layer {
+func Throttle(c throttle.Config, o ...GateOption) Layer {
 	misuse.Check("interceptors: Throttle", c.Validate())
-	return Admit(throttle.New(c))
+	return Admit(throttle.New(c), o...)
 }
