@@ -17,7 +17,7 @@ build: ## compile every package of every module
 	@.ci/run build
 
 .PHONY: test
-test: ## all tests of the root with the race detector: an interleaving that breaks is what we look for
+test: ## all tests of the root with the race detector
 	@.ci/run test
 
 .PHONY: test-nested
@@ -25,11 +25,11 @@ test-nested: ## the tests of the nested modules (examples, test/bench ...), whic
 	@.ci/run nested
 
 .PHONY: lint
-lint: ## what CI reads without running anything: vet, format, golangci-lint, go fix, go mod tidy, sleeps in tests
+lint: ## checks that run no code: vet, format, golangci-lint, go fix, go mod tidy, sleeps in tests
 	@.ci/run sleep vet fix tidy format lint
 
 .PHONY: fix
-fix: ## do what lint can do by itself, in the root: modernise, format, tidy
+fix: ## apply automatic fixes in the root: modernise, format, tidy
 	go fix ./...
 	GOWORK=off go tool -modfile=tools/go.mod golangci-lint run --fix ./... || true
 	GOWORK=off go tool -modfile=tools/go.mod golangci-lint fmt
@@ -56,7 +56,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each: longer than CI, for a change
 	@.ci/run fuzz
 
 .PHONY: faults
-faults: ## break servers and connections under load, and see what is promised hold (a minute)
+faults: ## break servers and connections under load, and check the promises (a minute)
 	@.ci/run faults
 
 # How long.
@@ -66,7 +66,7 @@ soak: ## full stacks at the machine's capacity for FOR (10m): memory flat, every
 	@FOR=$(FOR) .ci/run soak
 
 .PHONY: mutants
-mutants: ## break each promise that test/mutants/ names, and see its tests fail (minutes)
+mutants: ## break each promise that test/mutants/ names, and check that its tests fail (minutes)
 	@.ci/run mutants
 
 .PHONY: quickstart

@@ -113,7 +113,7 @@ func settled(dir string) bool {
 // settledBelow are directories below pending ones to which the rules apply.
 var settledBelow = []string{"internal/conventions", "internal/docs", "internal/echo", "internal/fakeconn", "internal/oracle", "internal/wire"}
 
-// all returns the files that keep says, and fails if there are none.
+// all returns the files that keep selects, and fails if there are too few.
 func all(t *testing.T, keep func(*goFile) bool) []*goFile {
 	t.Helper()
 	found, err := files()

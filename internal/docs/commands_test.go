@@ -125,8 +125,8 @@ func wrongCommand(command string, known names) (wrong []string) {
 	return wrong
 }
 
-// unmatched says so if none of the functions matches the first part of a
-// pattern, which the others refine.
+// unmatched returns an error text if no function matches the first part of a
+// pattern, which the other parts refine.
 func unmatched(pattern string, functions []string) []string {
 	first, _, _ := strings.Cut(pattern, "/")
 	matches, err := regexp.Compile(first)

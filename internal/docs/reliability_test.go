@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	// namedTest is a test in a document, and the file that it is said to be in.
+	// namedTest is a test in a document, and the file that the document names for it.
 	namedTest = regexp.MustCompile("\\[`((?:Test|Fuzz)[A-Z]\\w*)`\\]\\(([^)#]+)\\)")
 	// anyTest is every test that a document names, with or without a file.
 	anyTest = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)

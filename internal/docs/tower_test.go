@@ -39,8 +39,8 @@ func towerRows(text string) []towerRow {
 // idioms are what the language may be left to do.
 var idioms = []string{"boxing", "either", "pinning", "clone", "poll"}
 
-// check returns what is wrong with the names of a row: each has to exist, and there
-// has to be one, or an idiom in its place that a section of the document shows.
+// check returns what is wrong with the names of a row: each must exist, and there
+// must be one, or instead an idiom that a section of the document shows.
 func (r towerRow) check(names map[string]bool, text string) (faults []string) {
 	fault := func(format string, a ...any) {
 		faults = append(faults, fmt.Sprintf("line %d, %s: ", r.line, r.item)+fmt.Sprintf(format, a...))

@@ -25,14 +25,14 @@ type request interface {
 	GetPayload() []byte
 }
 
-// sender sends one response, of whatever type the method has.
+// sender sends one response of the type of its method.
 type sender func(payload []byte, r *echov1.Report) error
 
 // call is one RPC while its handler runs. It belongs to the handler's goroutine.
 type call struct {
 	ctx      context.Context
 	server   string
-	previous int32                // attempts before this one, as the client says
+	previous int32                // attempts before this one, from the client's metadata
 	timeLeft *durationpb.Duration // at the start; nil without a deadline
 
 	plan     *echov1.Plan // the last one received; nil is the empty plan
@@ -65,7 +65,7 @@ func (c *call) receive(req request) error {
 	return c.sendMetadata()
 }
 
-// sendMetadata does what the plan wants done with headers and trailers.
+// sendMetadata sends the headers and trailers of the plan.
 func (c *call) sendMetadata() error {
 	if err := grpc.SetTrailer(c.ctx, pairs(c.plan.GetTrailers())); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (c *call) sendMetadata() error {
 	return grpc.SendHeader(c.ctx, nil)
 }
 
-// respond sends the responses that a stream's plan asks for, and fails as soon
+// respond sends the responses of a stream's plan, and fails as soon
 // as the planned number has been sent.
 func (c *call) respond(send sender) error {
 	for range c.responses() {
@@ -165,8 +165,8 @@ func (c *call) responses() int32 {
 	return c.plan.GetResponses()
 }
 
-// previousAttempts reads the header with which a client that retries says how
-// often it has tried before.
+// previousAttempts reads the header in which a client counts its earlier
+// attempts.
 func previousAttempts(ctx context.Context) int32 {
 	values := metadata.ValueFromIncomingContext(ctx, "grpc-previous-rpc-attempts")
 	if len(values) == 0 {

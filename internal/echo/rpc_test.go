@@ -28,7 +28,7 @@ func dial(t *testing.T, options ...grpc.ServerOption) echov1.EchoServiceClient {
 	return echov1.NewEchoServiceClient(pair.Conn)
 }
 
-// around is f around every handler, of whatever kind.
+// around is f around every handler, of any kind.
 func around(f func(handler func() error) error) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {

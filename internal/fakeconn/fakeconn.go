@@ -1,6 +1,6 @@
 // Package fakeconn is the host of a balancing policy without a network: its
-// connections become ready as soon as they are asked to connect, and a test or
-// a benchmark plays the RPCs.
+// connections become ready as soon as the policy connects them, and a test or
+// a benchmark makes the RPCs.
 package fakeconn
 
 import (
@@ -51,14 +51,14 @@ func (c *ClientConn) Target() string { return "fake:///fleet" }
 // MetricsRecorder returns a recorder that records nothing.
 func (c *ClientConn) MetricsRecorder() stats.MetricsRecorder { return c }
 
-// State returns what the policy said last, and how often it has said something.
+// State returns the policy's last state, and how many there were.
 func (c *ClientConn) State() (s balancer.State, updates int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state, c.updates
 }
 
-// Settle calls listeners until there is nothing more to say.
+// Settle calls listeners until no call is due.
 func (c *ClientConn) Settle() {
 	for {
 		c.mu.Lock()
@@ -105,7 +105,7 @@ func (s *SubConn) Become(state connectivity.State) {
 // Shutdown ends it.
 func (s *SubConn) Shutdown() { s.Become(connectivity.Shutdown) }
 
-// RegisterHealthListener says that the endpoint is healthy.
+// RegisterHealthListener reports the endpoint as healthy.
 func (s *SubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.conn.later(func() { f(balancer.SubConnState{ConnectivityState: connectivity.Ready}) })
 }

@@ -374,7 +374,7 @@ func (h *handling) handle() error {
 	return err
 }
 
-// follow does what the schedule says, until the ending is due.
+// follow does the steps of the schedule until the ending is due.
 func (h *handling) follow() error {
 	acts := h.serve
 	if h.ending.mute {
@@ -409,7 +409,7 @@ func (h *handling) follow() error {
 func (h *handling) finish() error {
 	e := h.ending
 	switch {
-	case e.way == cut && !h.served.spoke(): // what was said before might be lost or not
+	case e.way == cut && !h.served.spoke(): // what was sent before may be lost or not
 		h.pair.Cut()
 		fallthrough
 	case e.way == hanging, e.way == madeUp:

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// This file says what has to hold of a stream with a Retry. The rules:
+// These are the rules for a stream with a Retry:
 //
 //  1. An attempt is repeated only if it failed in a way that is worth it, with an
 //     attempt left (final).

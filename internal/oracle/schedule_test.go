@@ -46,7 +46,7 @@ const (
 	Header       // caller: ask for it; server: send it
 	Rest         // receive to the end
 	Close        // caller: CloseSend
-	Trailer      // caller: ask for it, if this goroutine knows that the stream has ended
+	Trailer      // caller: call it, if this goroutine has seen the end of the stream
 	Context      // caller: ask for it
 	Echo         // server: answer each message, to the end
 )
@@ -55,7 +55,7 @@ const (
 type ending struct {
 	way      way
 	after    int        // messages and headers that the server has received or sent
-	mute     bool       // the server receives only, whatever it would do
+	mute     bool       // the server receives only, in place of its steps
 	code     codes.Code // if it is by status
 	pushback []string
 }
@@ -65,12 +65,12 @@ type way int
 const (
 	byStatus way = iota
 	notOpen      // an interceptor of the client does not open it
-	hanging      // the server says nothing until a Timeout inside the Retry has passed
+	hanging      // the server sends nothing until a Timeout inside the Retry has passed
 	cut          // the network fails
 	madeUp       // an interceptor of the client ends it, while gRPC goes on
 )
 
-// wrap says what an interceptor of the client, behind the stack, does with
+// wrap is what an interceptor of the client, behind the stack, does with
 // messages. Before that it checks that they are of the type that was sent.
 type wrap int
 
@@ -236,7 +236,7 @@ func (s *schedule) sizes() (sizes []int) {
 	return sizes
 }
 
-// does reports whether the caller does this before it knows of the end.
+// does reports whether the caller does this before it has seen the end.
 func (s *schedule) does(v verb) bool {
 	does := func(a act) bool { return a.verb == v }
 	received := slices.IndexFunc(s.recv, func(a act) bool { return a.verb == Rest })

@@ -20,7 +20,7 @@ type seen struct {
 	over             bool   // RecvMsg or NewStream has shown the end
 	err              error
 	sender, receiver metadataSeen
-	context          context.Context //nolint:containedctx // that of the stream, as it said
+	context          context.Context //nolint:containedctx // the one that the stream returned
 
 	// In the variables of the caller.
 	header, trailer metadata.MD

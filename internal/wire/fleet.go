@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 )
 
-// A Fleet is several servers and a client that knows all of them.
+// A Fleet is several servers and a client of all of them.
 type Fleet struct {
 	Servers []*grpc.Server
 	Conn    *grpc.ClientConn
@@ -21,7 +21,7 @@ type Fleet struct {
 	serving sync.WaitGroup
 }
 
-// FleetConfig says what a Fleet is made of.
+// FleetConfig configures a Fleet.
 type FleetConfig struct {
 	// Servers is how many there are.
 	Servers int

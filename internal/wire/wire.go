@@ -25,7 +25,7 @@ type Pair struct {
 	conns    []net.Conn // dialed so far
 }
 
-// Config says what a Pair is made of. The zero value is a server without
+// Config configures a Pair. The zero value is a server without
 // services on an in-memory connection.
 type Config struct {
 	// Register registers services on the server.

@@ -39,7 +39,7 @@ const (
 // multiples of the fair one.
 type measures map[string]float64
 
-// A check says that one of our figures is at most, or at least, a bound, which
+// A check requires that one of our figures is at most, or at least, a bound, which
 // may depend on other policies' figures.
 type check struct {
 	of      string
@@ -117,7 +117,7 @@ func recovery(sc *sim.Scenario, r *sim.Result, m measures) {
 	}
 }
 
-// blip measures what becomes of the share of the backend of R2.
+// blip measures the share of the backend of R2.
 func blip(sc *sim.Scenario, r *sim.Result, m measures) {
 	m["share"] = r.Share(0, 10, sc.From, sc.From+10*s)
 }

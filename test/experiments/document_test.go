@@ -8,7 +8,7 @@ import (
 )
 
 // TestDocumentKeeps writes the documentation without results, which changes nothing,
-// and with those of one experiment, which changes what it says of that one alone.
+// and with those of one experiment, which changes the part about that one alone.
 func TestDocumentKeeps(t *testing.T) {
 	const source = "../../doc"
 	folder := t.TempDir()

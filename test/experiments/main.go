@@ -50,7 +50,7 @@ func (c cell) key() string { return fmt.Sprint(c.Experiment, "|", c.Policy, "|",
 // resultMark precedes the cell in what its process prints.
 const resultMark = "RESULT "
 
-// cellVariable tells a process to be the run of one cell.
+// cellVariable has the cell that a forked process measures.
 const cellVariable = "TURRET_EXPERIMENT"
 
 func main() {

@@ -62,8 +62,8 @@ func cut(sc *sim.Scenario, at time.Duration) *sim.Scenario {
 	return sc
 }
 
-// fingerprint says how our policy did in a scenario: the time that each call
-// took, as a hash.
+// fingerprint sums up a run of our policy: counts, quantiles, and a hash of the time
+// that each call took.
 func fingerprint(t *testing.T, sc *sim.Scenario) string {
 	t.Helper()
 	r := sim.Run(t, sc, sim.Turret(), 5)

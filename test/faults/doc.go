@@ -1,4 +1,4 @@
-// Package faults breaks things and looks at what becomes of the RPCs: servers
+// Package faults breaks servers and connections under load and checks the RPCs: servers
 // are real processes (the test binary, executed again) that are killed, stopped
 // and restarted, and connections lead through a proxy that cuts them, stalls
 // them and loses what they carry. The client and the servers have full stacks,

@@ -121,7 +121,7 @@ func TestGoAway(t *testing.T) {
 	w.end() // all were answered
 }
 
-// A server stops gracefully under load: it says GOAWAY, finishes what it has
+// A server stops gracefully under load: it sends GOAWAY, finishes what it has
 // begun, and goes. No RPC fails.
 func TestGracefulStop(t *testing.T) {
 	w := begin(t, setup{})

@@ -32,7 +32,7 @@ const (
 	lateness = 2 * time.Second
 )
 
-// The number of an RPC says what kind it is of, and whether it may be repeated.
+// The number of an RPC determines its kind, and whether it may be repeated.
 func kindOf(id uint64) interceptors.Kind { return traffic.Kinds[id%uint64(len(traffic.Kinds))] }
 func mayRepeat(id uint64) bool           { return id/uint64(len(traffic.Kinds))%2 == 0 }
 
@@ -143,7 +143,7 @@ func (l *load) ended() (all, badly int) {
 const (
 	// normalRow is how many RPCs in a row make traffic normal,
 	normalRow = 100
-	// normalShare is how many of them each server has to answer.
+	// normalShare is how many of them each server must answer.
 	normalShare = 5
 )
 
@@ -188,7 +188,7 @@ func (l *load) normal(after time.Time, servers ...string) bool {
 	return row == normalRow
 }
 
-// String says how the last RPCs ended.
+// String lists how the last RPCs ended.
 func (l *load) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestMain makes this binary a server when the environment says so.
+// TestMain makes this binary a server if the environment has asServer.
 func TestMain(m *testing.M) {
 	if config := os.Getenv(asServer); config != "" {
 		serve(config)

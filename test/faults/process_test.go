@@ -30,14 +30,14 @@ type process struct {
 	ledger  *ledger
 	ready   chan string // its address
 	stats   chan stats
-	stopped bool          // it said so; read when ended is closed
+	stopped bool          // it has printed so; read when ended is closed
 	ended   chan struct{} // all that it wrote has been read
 }
 
-// stats are what a server says of itself.
+// stats are the counts that a server prints.
 type stats struct{ inFlight, waiting, connections int }
 
-// startProcess starts a server, which tells ledger what it receives.
+// startProcess starts a server, which writes to ledger what it receives.
 func startProcess(t testing.TB, config serverConfig, l *ledger) *process {
 	t.Helper()
 	text, err := json.Marshal(config)
@@ -101,7 +101,7 @@ func numbers(line string) (n [3]int) {
 	return n
 }
 
-// ask returns what the server says of itself. All that it has written before has
+// ask returns the counts of the server. All that it has written before has
 // then been read.
 func (p *process) ask() stats {
 	p.Helper()

@@ -21,7 +21,7 @@ import (
 	"github.com/turret-go/turret/test/faults/internal/traffic"
 )
 
-// A setup says what a world is made of.
+// A setup configures a world.
 type setup struct {
 	proxied bool          // there is a proxy in front of each server
 	deaf    bool          // the one of server a does not accept yet

@@ -147,10 +147,10 @@ func previousAttempts(ctx context.Context) int {
 	return n
 }
 
-// inChild says that this process was started by the test, to run one subtest.
+// inChild is set in a process that the test starts to run one subtest.
 const inChild = "TURRET_INTEROP_CHILD"
 
-// allPassed is what the child says at its end.
+// allPassed is the child's last line.
 const allPassed = "all of gRPC's test cases have passed"
 
 // rounds is how often each test case runs.

@@ -30,7 +30,7 @@ func passUnchanged(ctx context.Context, root string, mutants []*mutant) error {
 	return failed
 }
 
-// caught says which tests fail because of m, or why none does.
+// caught returns which tests fail because of m, or an error if none does.
 func (m *mutant) caught(ctx context.Context, root string) (by string, err error) {
 	err = m.withOverlay(root, func(overlay string) error {
 		out, err := m.goTest(ctx, root, overlay, append([]string{"-count=1", "-timeout=2m"}, m.tests...)...)
@@ -110,7 +110,7 @@ func (m *mutant) goTest(ctx context.Context, root, overlay string, arguments ...
 
 var failure = regexp.MustCompile(`(?m)^--- FAIL: (\S+)|^(panic: .*|fatal error: .*)$`)
 
-// failures says in one line what failed in the output of go test.
+// failures returns in one line the failures in the output of go test.
 func failures(out []byte) string {
 	var found []string
 	for _, match := range failure.FindAllSubmatch(out, -1) {

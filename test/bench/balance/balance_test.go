@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// go-zero replaces gRPC's logger by one that asks for everything. This is the
+	// go-zero replaces gRPC's logger by one that logs everything. This is the
 	// one that gRPC comes with.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr))
 	os.Exit(measure.Main(m))

@@ -15,7 +15,7 @@ import (
 
 // results is what one run of the benchmarks has measured.
 type results struct {
-	config      map[string]string // what the file says of the machine
+	config      map[string]string // the machine, as in the file
 	loads       []string          // of the machine, one for each comparison
 	comparisons []*comparison     // in the order in which they were measured
 }

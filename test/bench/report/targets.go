@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A target is something that Turret has to reach.
+// A target is a bound that Turret must meet.
 type target struct {
 	what  string
 	needs []need

@@ -116,7 +116,7 @@ func run(s *Scenario, p *Policy, seed uint64) *Result {
 		b.grpc.Stop()
 		w.result.Arrivals = append(w.result.Arrivals, b.arrivals)
 	}
-	// Handlers that sleep past their caller's deadline have to end inside the
+	// Handlers that sleep past their caller's deadline must end inside the
 	// bubble.
 	time.Sleep(time.Minute)
 	synctest.Wait()

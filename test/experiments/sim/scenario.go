@@ -20,16 +20,16 @@ type Scenario struct {
 
 	// Backends makes the fleet; the random source is the seed's.
 	Backends func(r *rand.Rand) []*Backend
-	// Work draws what one call asks for: its method, its service time at a
+	// Work draws one call: its method, its service time at a
 	// healthy backend, and after how long its caller cancels it (0: never).
 	Work func(r *rand.Rand) Work
 	// Named is which backends the resolver names at a time; nil: all, always.
 	Named func(at time.Duration) []int
-	// Updates is how often the resolver asks Named again; 0: never.
+	// Updates is how often the resolver calls Named; 0: never.
 	Updates time.Duration
 }
 
-// Work is what one call asks for.
+// Work is one call.
 type Work struct {
 	Method   string        // "A" or "B"
 	Service  time.Duration // service time at a healthy backend

@@ -114,7 +114,7 @@ func E4(id string, backends, clients int, rate float64, duration, from time.Dura
 	}
 }
 
-// E7 is a fleet whose backends stand still for 200 ms now and then.
+// E7 is a fleet whose backends pause for 200 ms now and then.
 func E7(id string, workers int, rate float64) *Scenario {
 	const duration = 20 * s1
 	return &Scenario{

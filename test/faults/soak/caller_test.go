@@ -21,7 +21,7 @@ type caller struct {
 	rand  *rand.Rand
 }
 
-// A patience says when a caller gives up.
+// A patience is when a caller gives up.
 type patience struct {
 	deadline time.Duration
 	cancel   time.Duration // 0: never

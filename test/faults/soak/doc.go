@@ -1,12 +1,12 @@
 // Package soak sends RPCs of all four kinds through full stacks on both sides for
-// as long as one likes, as many as the machine can do, to servers that fail, are
-// slow and panic, by callers that cancel and are impatient; and counts.
+// a given time, as many as the machine can do. Servers fail, are slow and panic;
+// callers cancel and set short deadlines. The package counts what happens.
 //
 //	make soak                  # from the root: ten minutes
 //	make soak FOR=8h
 //	cd test/faults && GOWORK=off go test -race -v ./soak -for 30s
 //
-// The load is cut into rounds. After each, when everything has come to rest,
+// The load is cut into rounds. After each, when no RPC is running,
 // every attempt of every RPC must be accounted for, one by one: what the client
 // sent is what the servers saw, what was refused before the wire, and what its
 // caller gave up before it got there; what the servers saw is what they answered,

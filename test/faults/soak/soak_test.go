@@ -24,7 +24,7 @@ const (
 	mayGrow = 1 << 20
 )
 
-// A round is what was measured when everything had come to rest after it.
+// A round is what was measured at its end, when no RPC was running.
 type round struct {
 	sums
 

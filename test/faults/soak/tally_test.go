@@ -26,7 +26,7 @@ const (
 type fact uint32
 
 const (
-	// What the client says of an attempt, or a caller of an RPC: one of these.
+	// The ends of an attempt at the client, or of an RPC at its caller.
 	answered fact = 1 << iota
 	refused       // it was refused before the wire: the error matches ErrNotReady
 	gaveUp        // its context ended first
@@ -46,7 +46,7 @@ const (
 // outcomes are the facts of which an RPC and an attempt have exactly one.
 const outcomes = answered | refused | gaveUp | failed
 
-// outcome returns what an error says of an RPC or of an attempt.
+// outcome returns how an RPC or an attempt with this error ended.
 func outcome(ctx context.Context, err error) fact {
 	code := interceptors.Code(err)
 	switch {
@@ -127,7 +127,7 @@ func incoming(ctx context.Context) ticket {
 // it came late.
 type seenKey struct{}
 
-// serve notes what becomes of an attempt at a server, outside of its stack.
+// serve records the end of an attempt at a server, outside of its stack.
 func (t *tally) serve(ctx context.Context, rest func(ctx context.Context) error) {
 	t.arrived.Add(1)
 	t.running.Add(1) // before it reads the round; closing a round does both in the other order
@@ -135,7 +135,7 @@ func (t *tally) serve(ctx context.Context, rest func(ctx context.Context) error)
 	k := incoming(ctx)
 	if k.round != t.round.Load() {
 		t.late.Add(1)
-		_ = rest(ctx) // of no account
+		_ = rest(ctx) // not counted
 		return
 	}
 	if t.note(k, seen)&seen != 0 {

@@ -7,7 +7,7 @@ import (
 
 const (
 	pulse = 20 * time.Millisecond
-	// pause is how late a pulse must be for the process to have stood still.
+	// pause is how late a pulse must be to count as a pause of the process.
 	pause = 10 * pulse
 )
 
@@ -62,7 +62,7 @@ func (p *Pauses) Stop() {
 	p.stopped.Wait()
 }
 
-// Between returns how long the process stood still between two instants of the
+// Between returns how long the process did not run between two instants of the
 // past.
 func (p *Pauses) Between(from, to time.Time) (sum time.Duration) {
 	p.beat(time.Now()) // the last pause may have ended just now

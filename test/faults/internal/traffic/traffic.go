@@ -44,7 +44,7 @@ type RPC struct {
 // An AnswerError is an answer that is not the one that was due.
 type AnswerError struct{ text string }
 
-// Error says what was due, and what came.
+// Error returns the expected and the received number.
 func (w *AnswerError) Error() string { return w.text }
 
 // numbers is the size of the numbers in a message.
