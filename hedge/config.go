@@ -112,20 +112,17 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// withDefaults returns c with its zeros filled in, and 0 for none. fixed says
-// that the delay is always c.Delay.
-func (c Config) withDefaults() (_ Config, fixed bool) {
-	fixed = c.Delay > 0 && c.Quantile == 0
+// withDefaults returns c with its zeros filled in, but for its Budget, and 0 for
+// none.
+func (c Config) withDefaults() *settings {
+	fixed := c.Delay > 0 && c.Quantile == 0
 	c.Quantile = cmp.Or(c.Quantile, defaultQuantile)
 	c.MinSamples = cmp.Or(c.MinSamples, defaultMinSamples)
 	c.Window = cmp.Or(c.Window, defaultWindow)
 	c.MinDelay = max(cmp.Or(c.MinDelay, defaultMinDelay), 0)
 	c.MaxHedges = cmp.Or(c.MaxHedges, 1)
 	c.MaxRise = max(cmp.Or(c.MaxRise, defaultMaxRise), 0)
-	if c.Budget == nil {
-		c.Budget = retry.NewBudget(retry.BudgetConfig{Ratio: defaultRatio, MinPerSecond: -1})
-	}
-	return c, fixed
+	return &settings{c, fixed}
 }
 
 // invalid returns the error of a field that has a value out of its bound.

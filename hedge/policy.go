@@ -10,14 +10,14 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/misuse"
+	"github.com/turret-go/turret/retry"
 )
 
 // A Policy decides when a call is hedged: it holds the latencies of the calls (in
 // 43 KB), the budget, and what has been counted. [LayerOf] makes layers of it,
 // which all share it. Its methods may be called concurrently.
 type Policy struct {
-	config Config
-	fixed  bool // the delay is config.Delay, whatever the quantile
+	config atomic.Pointer[settings]
 	base   time.Time
 
 	quantile atomic.Int64 // that of window; 0 while it is not known
@@ -29,19 +29,56 @@ type Policy struct {
 	calls, hedges, wins, losses, paused, spent atomic.Uint64
 }
 
+// settings are a [Config] with its defaults.
+type settings struct {
+	Config
+
+	fixed bool // the delay is Delay, whatever the quantile
+}
+
 // NewPolicy returns a [Policy] that does what c says. It panics with the error
 // of c.Validate if there is one.
 func NewPolicy(c Config) *Policy { return newPolicy("hedge: NewPolicy", c) }
 
 func newPolicy(where string, c Config) *Policy {
 	misuse.Check(where, c.Validate())
-	c, fixed := c.withDefaults()
-	return &Policy{
-		config: c,
-		fixed:  fixed,
-		base:   time.Now(),
-		window: newWindow(c.Window, c.MinSamples, c.Quantile),
+	s := c.withDefaults()
+	if s.Budget == nil {
+		s.Budget = retry.NewBudget(retry.BudgetConfig{Ratio: defaultRatio, MinPerSecond: -1})
 	}
+	p := &Policy{base: time.Now(), window: newWindow(s.Window, s.MinSamples, s.Quantile)}
+	p.config.Store(s)
+	return p
+}
+
+// Set changes when calls are hedged from now on, and keeps the latencies and
+// what has been counted. A Budget and functions that are nil in c stay those
+// that p has. Calls in flight may still act on the old configuration. Set panics
+// with the error of c.Validate if there is one.
+func (p *Policy) Set(c Config) {
+	misuse.Check("hedge: Policy.Set", c.Validate())
+	s := c.withDefaults()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.config.Load()
+	if s.Budget == nil {
+		s.Budget, s.Counted = old.Budget, old.Counted
+	}
+	if s.Success == nil {
+		s.Success = old.Success
+	}
+	if s.RetryAfter == nil {
+		s.RetryAfter = old.RetryAfter
+	}
+	if s.OnHedge == nil {
+		s.OnHedge = old.OnHedge
+	}
+	p.config.Store(s)
+	p.window.set(s.Window, s.MinSamples, s.Quantile)
+	if s.Quantile != old.Quantile { // what it rose from was another quantile
+		p.history = history{}
+	}
+	p.learn(p.now())
 }
 
 // now returns the instant in nanoseconds since the policy was made.
@@ -51,18 +88,19 @@ func (p *Policy) now() int64 { return int64(time.Since(p.base)) }
 // not to be hedged.
 func (p *Policy) begin() (delay time.Duration, hedged bool) {
 	p.calls.Add(1)
-	if !p.config.Counted {
-		p.config.Budget.Deposit()
+	if s := p.config.Load(); !s.Counted {
+		s.Budget.Deposit()
 	}
 	return p.delay(p.quantile.Load())
 }
 
 // delay returns the delay when the quantile is q.
 func (p *Policy) delay(q int64) (delay time.Duration, hedged bool) {
-	if q > 0 && !p.fixed {
-		return max(time.Duration(q), p.config.MinDelay), true
+	s := p.config.Load()
+	if q > 0 && !s.fixed {
+		return max(time.Duration(q), s.MinDelay), true
 	}
-	return p.config.Delay, p.config.Delay > 0
+	return s.Delay, s.Delay > 0
 }
 
 // observe takes note of the first attempt of a call, which began at the instant
@@ -78,10 +116,17 @@ func (p *Policy) observe(start int64, answered bool) {
 		return
 	}
 	w.add(now, took)
-	if !w.known() {
+	p.learn(now)
+}
+
+// learn takes the quantile from the window, if it is known. It requires that
+// p.mu is held.
+func (p *Policy) learn(now int64) {
+	if !p.window.known() {
+		p.quantile.Store(0)
 		return
 	}
-	q := w.value()
+	q := p.window.value()
 	p.history.set(now, q)
 	p.quantile.Store(int64(q))
 }
@@ -93,7 +138,7 @@ func (p *Policy) permits() bool {
 	case p.isPaused():
 		p.paused.Add(1)
 		return false
-	case !p.config.Budget.Withdraw():
+	case !p.config.Load().Budget.Withdraw():
 		p.spent.Add(1)
 		return false
 	}
@@ -103,13 +148,14 @@ func (p *Policy) permits() bool {
 // isPaused reports whether the quantile has risen so much within a minute that
 // it is not single calls that are slow.
 func (p *Policy) isPaused() bool {
-	if p.config.MaxRise == 0 {
+	most := p.config.Load().MaxRise
+	if most == 0 {
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := p.history.minuteAgo(p.now())
-	return was > 0 && float64(p.history.value) > p.config.MaxRise*float64(was)
+	return was > 0 && float64(p.history.value) > most*float64(was)
 }
 
 // A standing ranks the ends of the attempts of a call: the highest is the
@@ -130,8 +176,9 @@ func (p *Policy) standing(ctx context.Context, err error) (_ standing, sent bool
 		return answered, true
 	}
 	sent = !errors.Is(err, turret.ErrNotReady)
+	success := p.config.Load().Success
 	switch {
-	case sent && p.config.Success != nil && p.config.Success(ctx, err):
+	case sent && success != nil && success(ctx, err):
 		return answered, sent
 	case p.asksToWait(ctx, err):
 		return pushedBack, sent
@@ -143,18 +190,19 @@ func (p *Policy) standing(ctx context.Context, err error) (_ standing, sent bool
 }
 
 func (p *Policy) asksToWait(ctx context.Context, err error) bool {
-	if p.config.RetryAfter == nil {
+	retryAfter := p.config.Load().RetryAfter
+	if retryAfter == nil {
 		return false
 	}
-	_, said := p.config.RetryAfter(ctx, err)
+	_, said := retryAfter(ctx, err)
 	return said
 }
 
 // tell says that a hedge is being sent.
 func (p *Policy) tell(ctx context.Context, attempt int, after time.Duration) {
 	p.hedges.Add(1)
-	if p.config.OnHedge != nil {
-		p.config.OnHedge(ctx, attempt, after)
+	if onHedge := p.config.Load().OnHedge; onHedge != nil {
+		onHedge(ctx, attempt, after)
 	}
 }
 
@@ -200,17 +248,17 @@ func (p *Policy) Stats() Stats {
 func (p *Policy) String() string {
 	s := p.Stats()
 	return fmt.Sprintf("hedge up to %d per call, %s: %d calls, %d hedges, %d won; not sent: %d while latency had risen, %d over budget; %v",
-		p.config.MaxHedges, p.when(s), s.Calls, s.Hedges, s.Wins, s.Paused, s.Spent, p.config.Budget)
+		p.config.Load().MaxHedges, p.when(s), s.Calls, s.Hedges, s.Wins, s.Paused, s.Spent, p.config.Load().Budget)
 }
 
 // when says after which delay calls are hedged, and why that is so.
 func (p *Policy) when(s Stats) string {
-	if p.fixed {
+	if p.config.Load().fixed {
 		return fmt.Sprintf("after %v", s.Delay)
 	}
-	quantile := fmt.Sprintf("p%.6g", p.config.Quantile*100)
+	quantile := fmt.Sprintf("p%.6g", p.config.Load().Quantile*100)
 	known := s.Quantile.Round(time.Microsecond)
-	unknown := fmt.Sprintf("until %s is known (%d of %d latencies)", quantile, s.Samples, p.config.MinSamples)
+	unknown := fmt.Sprintf("until %s is known (%d of %d latencies)", quantile, s.Samples, p.config.Load().MinSamples)
 	switch {
 	case s.Quantile == 0 && s.Delay == 0:
 		return "none " + unknown

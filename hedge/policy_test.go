@@ -447,6 +447,9 @@ func TestConcurrent(t *testing.T) {
 					case err != nil:
 						failed.Add(1)
 					}
+					if j%10 == i%10 {
+						p.Set(c)
+					}
 					_ = p.Stats()
 				}
 			})
@@ -460,4 +463,50 @@ func TestConcurrent(t *testing.T) {
 			t.Errorf("%d calls failed, want some, and fewer than without hedges", n)
 		}
 	})
+}
+
+// A policy that is retuned keeps what it has measured and counted, and the
+// functions and the budget that it has.
+func TestSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		s, inner, p := server(hedge.Config{
+			MinSamples: 10, Budget: retry.Unlimited,
+			OnHedge: func(context.Context, int, time.Duration) { told++ },
+		})
+		for i := range 10 {
+			inner.takes = time.Duration(i+1) * 10 * ms
+			_, _ = s.Call(t.Context(), "call")
+		}
+		if got := p.Stats(); got.Samples != 10 || got.Delay < 100*ms || got.Delay > 104*ms {
+			t.Fatalf("before: %+v, want a delay of 100ms", got)
+		}
+		p.Set(hedge.Config{MinSamples: 10, Quantile: 0.5})
+		if got := p.Stats(); got.Samples != 10 || got.Delay < 50*ms || got.Delay > 52*ms {
+			t.Errorf("with a lower quantile: %+v, want a delay of 50ms", got)
+		}
+		p.Set(hedge.Config{MinSamples: 11, Quantile: 0.5, Delay: 7 * ms})
+		if got := p.Stats(); got.Samples != 10 || got.Delay != 7*ms || got.Quantile != 0 {
+			t.Errorf("with too few samples: %+v, want a delay of 7ms", got)
+		}
+		inner.takes, inner.hedge = 50*ms, ms
+		_, _ = s.Call(t.Context(), "call")
+		if got := p.Stats(); told != 1 || got.Hedges != 1 || got.Calls != 11 {
+			t.Errorf("OnHedge ran %d times, and %+v", told, got)
+		}
+		p.Set(hedge.Config{Delay: time.Hour})
+		if got := p.Stats(); got.Delay != time.Hour {
+			t.Errorf("with a fixed delay: %+v", got)
+		}
+	})
+}
+
+func TestSetIsValidated(t *testing.T) {
+	p := hedge.NewPolicy(hedge.Config{Delay: ms})
+	defer func() {
+		if err, _ := recover().(error); err == nil || !strings.HasPrefix(err.Error(), "hedge: Policy.Set: Delay is -1ns, ") || p.Stats().Delay != ms {
+			t.Errorf("Set panics with %v", err)
+		}
+	}()
+	p.Set(hedge.Config{Delay: -1})
 }

@@ -186,7 +186,7 @@ func (r *race[Req, Res]) notSent(attempt int, after time.Duration) {
 func (r *race[Req, Res]) counts() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed || r.hedges >= r.policy.config.MaxHedges {
+	if r.closed || r.hedges >= r.policy.config.Load().MaxHedges {
 		return false
 	}
 	r.hedges++
@@ -250,7 +250,7 @@ func (r *race[Req, Res]) elapsed() time.Duration {
 // setTimer lets a hedge follow after d, if the call may have another one and its
 // timer is not set. It requires r.mu.
 func (r *race[Req, Res]) setTimer(d time.Duration) {
-	if r.closed || r.set || r.hedges >= r.policy.config.MaxHedges {
+	if r.closed || r.set || r.hedges >= r.policy.config.Load().MaxHedges {
 		return
 	}
 	r.set = true

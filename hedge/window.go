@@ -48,14 +48,22 @@ type slice struct {
 }
 
 func newWindow(length time.Duration, enough int, quantile float64) *window {
-	return &window{
-		length: int64(length),
-		width:  int64(length / parts),
-		enough: enough,
-		share:  (enough + parts - 1) / parts,
-		// A decimal fraction such as 0.95 lies a little beside itself in
-		// binary; it is taken for what was written.
-		quantile: int64(quantile * million * (1 + 1e-12)),
+	w := &window{}
+	w.set(length, enough, quantile)
+	return w
+}
+
+// set changes the length, how many latencies are enough, and the quantile.
+func (w *window) set(length time.Duration, enough int, quantile float64) {
+	w.length = int64(length)
+	w.width = int64(length / parts)
+	w.enough = enough
+	w.share = (enough + parts - 1) / parts
+	// A decimal fraction such as 0.95 lies a little beside itself in
+	// binary; it is taken for what was written.
+	w.quantile = int64(quantile * million * (1 + 1e-12))
+	if w.n > 0 {
+		w.settle()
 	}
 }
 

@@ -44,7 +44,8 @@ func NewConcurrency(limit int, q Queue) *Concurrency {
 	misuse.Check("limit: NewConcurrency", turret.FieldOf("limit", "Queue", q.Validate()))
 	c := &Concurrency{}
 	c.max.Store(int64(limit))
-	c.line.queue, c.line.room = q, (*places)(c)
+	c.line.room = (*places)(c)
+	c.line.setQueue(q)
 	return c
 }
 
@@ -67,7 +68,7 @@ func (c *Concurrency) Enter(ctx context.Context) (turret.Ticket, error) {
 	case in:
 		return turret.Ticket{}, nil
 	case out:
-		if c.line.queue.Max == 0 {
+		if c.line.none.Load() {
 			return turret.Ticket{}, c.refuse()
 		}
 	case unclear:
@@ -110,6 +111,14 @@ func (c *Concurrency) SetMax(limit int) {
 	c.max.Store(int64(limit))
 	c.line.settle()
 	c.line.unlock()
+}
+
+// SetQueue changes how calls may wait in line. Calls that wait already keep their
+// place and the Timeout that they came with, also where there are now more of
+// them than q allows. It panics if q is invalid.
+func (c *Concurrency) SetQueue(q Queue) {
+	misuse.Check("limit: Concurrency.SetQueue", turret.FieldOf("limit", "Queue", q.Validate()))
+	c.line.setQueue(q)
 }
 
 func checkMax(limit int) error {

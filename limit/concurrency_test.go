@@ -369,3 +369,55 @@ func TestConcurrencyDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// A line can be opened, shortened and closed while calls wait in it.
+func TestSetQueue(t *testing.T) {
+	for name, g := range map[string]interface {
+		turret.Gate
+		SetQueue(q limit.Queue)
+	}{
+		"Concurrency": limit.NewConcurrency(1, limit.Queue{}),
+		"TokenBucket": limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour}, limit.Queue{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				enter(t, g)
+				if late := enter(t, g); !errors.Is(late.err, turret.ErrNotReady) {
+					t.Errorf("without a line: %v, want a refusal", late.err)
+				}
+				g.SetQueue(limit.Queue{Max: limit.Unbounded})
+				patient := startIn(ctx, entering(g))
+				g.SetQueue(limit.Queue{Max: 2, Timeout: time.Second})
+				impatient := enter(t, g)
+				if late := enter(t, g); !errors.Is(late.err, limit.ErrQueueFull) {
+					t.Errorf("in a line of two: %v, want ErrQueueFull", late.err)
+				}
+				g.SetQueue(limit.Queue{})
+				if late := enter(t, g); !errors.Is(late.err, turret.ErrNotReady) {
+					t.Errorf("without a line again: %v, want a refusal", late.err)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if !errors.Is(impatient.err, limit.ErrQueueTimeout) || impatient.at != time.Second {
+					t.Errorf("after %v: %v, want ErrQueueTimeout after the second that the queue said then", impatient.at, impatient.err)
+				}
+				if patient.over.Load() {
+					t.Errorf("who came to a line without a Timeout got %v", patient.err)
+				}
+				cancel()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+func TestSetQueueInvalid(t *testing.T) {
+	bad := limit.Queue{Max: -2}
+	wantPanic(t, "limit: Concurrency.SetQueue: Queue.Max is -2, must be Unbounded (-1) or at least 0", func() {
+		limit.NewConcurrency(1, limit.Queue{}).SetQueue(bad)
+	})
+	wantPanic(t, "limit: TokenBucket.SetQueue: Queue.Max is -2, must be Unbounded (-1) or at least 0", func() {
+		limit.NewTokenBucket(limit.PerSecond(1), limit.Queue{}).SetQueue(bad)
+	})
+}

@@ -16,6 +16,7 @@ func TestValidate(t *testing.T) {
 		"unbounded queue":  {limit.Queue{Max: limit.Unbounded, Timeout: time.Second}, ""},
 		"Queue.Max":        {limit.Queue{Max: -2}, "limit: Max is -2, must be Unbounded (-1) or at least 0"},
 		"Queue.Timeout":    {limit.Queue{Max: 1, Timeout: -1}, "limit: Timeout is -1ns, must be at least 0 (0 means no bound)"},
+		"no line":          {limit.Queue{Timeout: time.Second}, "limit: Timeout is 1s, must be 0 where Max is 0, which lets no call wait"},
 		"rate":             {limit.Rate{N: 1, Per: 1}, ""},
 		"rate with burst":  {limit.Rate{N: 1, Per: 1, Burst: 1}, ""},
 		"PerSecond":        {limit.PerSecond(1), ""},

@@ -19,10 +19,11 @@ import (
 // Room never lies idle while somebody waits: whoever makes room, or finds that
 // time has made some, gives it away before unlocking.
 type line struct {
-	queue Queue
-	room  room
+	room room
+	none atomic.Bool // queue.Max is 0; read without the mutex
 
 	mu       sync.Mutex
+	queue    Queue
 	waiting  list
 	watching list
 
@@ -41,6 +42,20 @@ type room interface {
 	end(wanted bool)
 	// refusal returns what a call gets that is turned away for this reason.
 	refusal(why reason) *turret.Refusal
+}
+
+// setQueue changes how calls may wait from now on.
+func (l *line) setQueue(q Queue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue = q
+	l.none.Store(q.Max == 0)
+}
+
+func (l *line) getQueue() Queue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue
 }
 
 // lock locks the line and gives away the room that was made in the meantime.
@@ -82,10 +97,10 @@ func (l *line) enter(ctx context.Context) error {
 		}
 		return l.refuse(why)
 	}
-	w := newWaiter()
+	w, longest := newWaiter(), l.queue.Timeout
 	l.waiting.push(w)
 	l.unlock()
-	return l.wait(ctx, w)
+	return l.wait(ctx, w, longest)
 }
 
 // tryEnter takes room that is free now.
@@ -98,10 +113,10 @@ func (l *line) tryEnter() error {
 	return l.refuse(noRoom)
 }
 
-// wait waits in line as w.
-func (l *line) wait(ctx context.Context, w *waiter) error {
+// wait waits in line as w, for longest at most if that is not zero.
+func (l *line) wait(ctx context.Context, w *waiter, longest time.Duration) error {
 	start := time.Now()
-	told := w.wait(ctx, l.queue.Timeout)
+	told := w.wait(ctx, longest)
 	l.waited.Add(int64(time.Since(start)))
 	if told && ctx.Err() == nil {
 		return nil

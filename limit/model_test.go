@@ -93,6 +93,12 @@ type visit struct {
 	want       string // "waits", "in", "gave up", or the reason of a refusal
 	retryAfter time.Duration
 	since      time.Duration
+	longest    time.Duration // in line; 0: for ever
+}
+
+// overdue reports whether v has waited for as long as it may.
+func (v *visit) overdue(now time.Duration) bool {
+	return v.longest > 0 && v.since+v.longest <= now
 }
 
 // got returns what became of the visit, in the words of the model.
@@ -135,7 +141,7 @@ type world struct {
 // says with whom or how much.
 func (w *world) run(schedule []byte) {
 	for len(schedule) >= 2 {
-		w.step(schedule[0]%8, schedule[1])
+		w.step(schedule[0]%9, schedule[1])
 		schedule = schedule[2:]
 		synctest.Wait()
 		w.compare()
@@ -163,6 +169,9 @@ func (w *world) step(what, arg byte) {
 	case 7:
 		w.retune(arg)
 		w.settle()
+	case 8:
+		w.queue = smallQueue(arg, arg/6)
+		w.gate.(interface{ SetQueue(q limit.Queue) }).SetQueue(w.queue)
 	}
 }
 
@@ -208,6 +217,7 @@ func (w *world) enter() {
 	case w.queue.Max > 0 && len(w.line) >= w.queue.Max:
 		w.refuse(v, turret.ReasonQueueFull)
 	default:
+		v.longest = w.queue.Timeout
 		w.line = append(w.line, v)
 	}
 }
@@ -286,9 +296,13 @@ func (w *world) settle() {
 func (w *world) sleep(d time.Duration) {
 	for end := w.now + d; ; {
 		w.settle()
-		for len(w.line) > 0 && w.queue.Timeout > 0 && w.line[0].since+w.queue.Timeout <= w.now {
-			v := w.line[0]
-			w.line = w.line[1:]
+		for {
+			i := slices.IndexFunc(w.line, func(v *visit) bool { return v.overdue(w.now) })
+			if i < 0 {
+				break
+			}
+			v := w.line[i]
+			w.line = slices.Delete(w.line, i, i+1)
 			w.refuse(v, turret.ReasonQueueTimeout)
 			w.settle()
 		}
@@ -299,8 +313,10 @@ func (w *world) sleep(d time.Duration) {
 		if next := w.space.next(); next > 0 {
 			step = min(step, next)
 		}
-		if len(w.line) > 0 && w.queue.Timeout > 0 {
-			step = min(step, w.line[0].since+w.queue.Timeout-w.now)
+		for _, v := range w.line {
+			if v.longest > 0 {
+				step = min(step, v.since+v.longest-w.now)
+			}
 		}
 		w.space.pass(step, len(w.line) > 0)
 		w.now += step
@@ -353,7 +369,11 @@ func playTokenBucket(t *testing.T, rate byte, q limit.Queue, schedule []byte) {
 
 // smallQueue makes a queue of two bytes.
 func smallQueue(most, timeout byte) limit.Queue {
-	return limit.Queue{Max: int(most%6) - 1, Timeout: time.Duration(timeout)}
+	q := limit.Queue{Max: int(most%6) - 1, Timeout: time.Duration(timeout)}
+	if q.Max == 0 {
+		q.Timeout = 0
+	}
+	return q
 }
 
 // smallRate makes a rate of a byte, whose tokens seldom come on a whole
@@ -365,6 +385,7 @@ func smallRate(b byte) limit.Rate {
 func FuzzConcurrency(f *testing.F) {
 	f.Add(byte(2), byte(0), byte(0), []byte{0, 0, 0, 0, 0, 0, 6, 0, 3, 0, 4, 0, 3, 0})
 	f.Add(byte(1), byte(3), byte(50), []byte{0, 0, 0, 0, 5, 20, 0, 0, 5, 40, 3, 0, 7, 0, 7, 3})
+	f.Add(byte(1), byte(0), byte(0), []byte{0, 0, 0, 0, 8, 48, 0, 0, 0, 0, 8, 1, 0, 0, 5, 9, 3, 0, 3, 0})
 	f.Add(byte(3), byte(0), byte(9), []byte{0, 0, 0, 0, 0, 0, 7, 1, 0, 0, 3, 0, 3, 0, 2, 0, 5, 9, 7, 5})
 	f.Fuzz(func(t *testing.T, places, most, timeout byte, schedule []byte) {
 		playConcurrency(t, places, smallQueue(most, timeout), schedule[:min(len(schedule), 200)])

@@ -22,18 +22,20 @@ type Queue struct {
 	// refused. Zero: none may. Unbounded (-1): any number, as Tower's limits do.
 	Max int
 	// Timeout is how long a call may wait before it is refused. Zero: as long as
-	// its context allows. It has no meaning when Max is zero.
+	// its context allows. It must be zero when Max is zero: no call waits then.
 	Timeout time.Duration
 }
 
-// Validate returns a [turret.FieldError] if q cannot be used: Max below -1, or a
-// negative Timeout.
+// Validate returns a [turret.FieldError] if q cannot be used: Max below -1, a
+// negative Timeout, or a Timeout without a Max.
 func (q Queue) Validate() error {
 	switch {
 	case q.Max < Unbounded:
 		return invalid("Max", q.Max, "Unbounded (-1) or at least 0")
 	case q.Timeout < 0:
 		return invalid("Timeout", q.Timeout, "at least 0 (0 means no bound)")
+	case q.Timeout > 0 && q.Max == 0:
+		return invalid("Timeout", q.Timeout, "0 where Max is 0, which lets no call wait")
 	}
 	return nil
 }

@@ -45,7 +45,8 @@ func NewTokenBucket(r Rate, q Queue) *TokenBucket {
 	misuse.Check("limit: NewTokenBucket", turret.FieldOf("limit", "Rate", r.Validate()))
 	misuse.Check("limit: NewTokenBucket", turret.FieldOf("limit", "Queue", q.Validate()))
 	b := &TokenBucket{base: time.Now(), bucket: newBucket(r)}
-	b.line.queue, b.line.room = q, (*tokens)(b)
+	b.line.room = (*tokens)(b)
+	b.line.setQueue(q)
 	return b
 }
 
@@ -95,6 +96,14 @@ func (b *TokenBucket) SetRate(r Rate) {
 	b.bucket.setRate(r)
 	b.stop() // unlock arms it anew
 	b.line.unlock()
+}
+
+// SetQueue changes how calls may wait in line. Calls that wait already keep their
+// place and the Timeout that they came with, also where there are now more of
+// them than q allows. It panics if q is invalid.
+func (b *TokenBucket) SetQueue(q Queue) {
+	misuse.Check("limit: TokenBucket.SetQueue", turret.FieldOf("limit", "Queue", q.Validate()))
+	b.line.setQueue(q)
 }
 
 // TokenBucketStats is what a [TokenBucket] was doing at one instant, and has

@@ -14,8 +14,8 @@ const (
 	defaultMax  = 5 * time.Second
 )
 
-// A Backoff says how long to wait before each retry: a bound that doubles from
-// Base to Max, and a random share of it. The zero value is the default and
+// A Backoff says how long to wait before each retry: a bound that grows by
+// Multiplier from Base to Max, and a random share of it. The zero value is the default and
 // waits, with its full jitter,
 //
 //	retry    1      2       3       4       5       6      7      8 and more
@@ -36,6 +36,9 @@ type Backoff struct {
 	// chance: a delay is uniform over ((1-Jitter) x bound, bound]. 0 means 1:
 	// anything up to the bound. Negative: none, the delay is the bound.
 	Jitter float64
+	// Multiplier is how much longer each bound is than the one before it. 0
+	// means 2; above 1, and finite.
+	Multiplier float64
 }
 
 // Validate returns a [turret.FieldError] if b cannot be used.
@@ -45,6 +48,9 @@ func (b Backoff) Validate() error {
 	}
 	if math.IsNaN(b.Jitter) || b.Jitter > 1 {
 		return invalid("Jitter", b.Jitter, "at most 1 (0 means 1, negative none)")
+	}
+	if m := b.Multiplier; m != 0 && !(m > 1 && m <= math.MaxFloat64) { // NaN is neither
+		return invalid("Multiplier", m, "above 1 and finite (0 means 2)")
 	}
 	return nil
 }
@@ -70,7 +76,7 @@ func (b Backoff) Delay(attempt int, random uint64) time.Duration {
 	return bound - time.Duration(chance)
 }
 
-// bound returns what the delay before a retry is at most: Base doubled
+// bound returns what the delay before a retry is at most: Base multiplied
 // attempt-1 times, and no more than Max.
 func (b Backoff) bound(attempt int) time.Duration {
 	if b.Base < 0 {
@@ -82,10 +88,23 @@ func (b Backoff) bound(attempt int) time.Duration {
 	}
 	longest = cmp.Or(longest, max(defaultMax, b.Base))
 	base := cmp.Or(b.Base, min(defaultBase, longest))
-	doublings := max(attempt, 1) - 1
+	steps := max(attempt, 1) - 1
+	if b.Multiplier != 0 && b.Multiplier != 2 {
+		return grown(base, longest, b.Multiplier, steps)
+	}
 	// Shifting the limit down instead of the base up cannot overflow.
-	if base > longest>>doublings {
+	if base > longest>>steps {
 		return longest
 	}
-	return base << doublings
+	return base << steps
+}
+
+// grown returns base multiplied by m so many times, and no more than longest. A
+// product of floating point that is below longest fits a Duration.
+func grown(base, longest time.Duration, m float64, steps int) time.Duration {
+	product := float64(base) * math.Pow(m, float64(steps))
+	if product >= float64(longest) {
+		return longest
+	}
+	return time.Duration(product)
 }

@@ -41,6 +41,12 @@ func TestBackoffDelay(t *testing.T) {
 		{"whole seconds are jittered like the rest", Backoff{Base: 4 * time.Second}, 1, 3 << 60, 3250 * ms},
 		{"a cap below the default base", Backoff{Max: 10 * ms}, 1, 0, 10 * ms},
 		{"a base above the default cap", Backoff{Base: time.Minute}, 3, 0, time.Minute},
+		{"a gentle multiplier", Backoff{Base: 100 * ms, Multiplier: 1.3, Max: time.Minute}, 3, 0, 169 * ms},
+		{"a steep multiplier", Backoff{Base: ms, Multiplier: 10}, 4, 0, time.Second},
+		{"a multiplier, at the cap", Backoff{Base: 100 * ms, Multiplier: 1.3, Max: 150 * ms}, 3, 0, 150 * ms},
+		{"a multiplier beyond any number", Backoff{Multiplier: math.MaxFloat64}, math.MaxInt, 0, 5 * time.Second},
+		{"a multiplier without a cap", Backoff{Base: 1, Max: -1, Multiplier: 1.5}, 1000, 0, math.MaxInt64},
+		{"a multiplier of two is a shift", Backoff{Base: 1, Max: -1, Multiplier: 2}, 63, 0, 1 << 62},
 		{"the cap need not be a doubling", Backoff{Base: 30 * ms, Max: 100 * ms}, 3, 0, 100 * ms},
 	}
 	for _, tt := range tests {
@@ -91,6 +97,10 @@ func TestBackoffValidate(t *testing.T) {
 		{Backoff{Base: 2 * time.Second, Max: time.Second}, "retry: Max is 1s, must be at least Base (2s)"},
 		{Backoff{Jitter: math.NaN()}, "retry: Jitter is NaN, must be at most 1 "},
 		{Backoff{Jitter: 1.01}, "retry: Jitter is 1.01, must be at most 1 "},
+		{Backoff{Multiplier: 1}, "retry: Multiplier is 1, must be above 1 and finite"},
+		{Backoff{Multiplier: -2}, "retry: Multiplier is -2, must be above 1 "},
+		{Backoff{Multiplier: math.NaN()}, "retry: Multiplier is NaN, must be above 1 "},
+		{Backoff{Multiplier: math.Inf(1)}, "retry: Multiplier is +Inf, must be above 1 "},
 		{Backoff{Jitter: math.Inf(1)}, "retry: Jitter is +Inf, must be at most 1 "},
 	}
 	for _, tt := range tests {
@@ -101,15 +111,18 @@ func TestBackoffValidate(t *testing.T) {
 }
 
 // Whatever is valid gives delays within [0, Max], never longer than the bound
-// that doubles from Base, and bounds that do not shrink.
+// that grows from Base, and bounds that do not shrink.
 func FuzzBackoffDelay(f *testing.F) {
-	f.Add(int64(0), int64(0), 0.0, 1, uint64(0))
-	f.Add(int64(time.Second), int64(-1), 1.0, 40, uint64(longest))
-	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 0.999, 2, uint64(longest))
-	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1-0x1p-53, 1, uint64(longest))
-	f.Add(int64(1), int64(math.MaxInt64), 1e-300, math.MaxInt, uint64(1))
-	f.Fuzz(func(t *testing.T, base, limit int64, jitter float64, attempt int, random uint64) {
-		b := Backoff{Base: time.Duration(base), Max: time.Duration(limit), Jitter: jitter}
+	f.Add(int64(0), int64(0), 0.0, 0.0, 1, uint64(0))
+	f.Add(int64(time.Second), int64(-1), 1.0, 0.0, 40, uint64(longest))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 0.999, 0.0, 2, uint64(longest))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), 1-0x1p-53, 0.0, 1, uint64(longest))
+	f.Add(int64(1), int64(math.MaxInt64), 1e-300, 0.0, math.MaxInt, uint64(1))
+	f.Add(int64(1<<62), int64(-1), -1.0, 1+0x1p-52, 7, uint64(1))
+	f.Add(int64(50*ms), int64(0), 0.0, 1.3, 9, uint64(longest))
+	f.Add(int64(1), int64(-1), 0.0, math.MaxFloat64, math.MaxInt, uint64(0))
+	f.Fuzz(func(t *testing.T, base, limit int64, jitter, multiplier float64, attempt int, random uint64) {
+		b := Backoff{Base: time.Duration(base), Max: time.Duration(limit), Jitter: jitter, Multiplier: multiplier}
 		if b.Validate() != nil {
 			t.Skip()
 		}
@@ -125,11 +138,13 @@ func FuzzBackoffDelay(f *testing.F) {
 			t.Errorf("%+v: Delay(%d, %#x) = 0: the interval is open below", b, attempt, random)
 		}
 		if attempt < math.MaxInt {
-			if next := b.Delay(attempt+1, 0); next < most || most > 0 && most < math.MaxInt64/2 && next > 2*most {
+			factor := max(2, b.Multiplier) * (1 + 1e-9)
+			// A power in floating point may be off in its last digits.
+			if next := b.Delay(attempt+1, 0); next < most-most>>50 || float64(next) > factor*(float64(most)+1)+1 {
 				t.Errorf("%+v: the bound goes from %v to %v at attempt %d", b, most, next, attempt+1)
 			}
 		}
-		if exact := (Backoff{Base: b.Base, Max: b.Max, Jitter: -1}).Delay(attempt, random); exact != most {
+		if exact := (Backoff{Base: b.Base, Max: b.Max, Jitter: -1, Multiplier: b.Multiplier}).Delay(attempt, random); exact != most {
 			t.Errorf("%+v: without jitter %v, at most %v with it", b, exact, most)
 		}
 	})

@@ -98,41 +98,91 @@ const (
 // [Unlimited] does. Its methods may be called concurrently, and it may be
 // shared by any number of layers.
 type Budget struct {
-	config BudgetConfig
-	ratio  int64 // units for each call
-	free   int64 // units that the Window has without calls
-	base   time.Time
-	width  time.Duration // of a bucket; 0: unlimited
-	full   int64         // buckets that lie wholly within a Window, the current one among them
+	mu    sync.Mutex            // held by Set
+	tally atomic.Pointer[tally] // nil: unlimited
+}
+
+// A tally is what a [Budget] has counted since its Window was set last.
+type tally struct {
+	base  time.Time
+	width time.Duration // of a bucket
+	full  int64         // buckets that lie wholly within a Window, the current one among them
 
 	// calls are counted without a lock, see counted.
 	calls [ring]atomic.Uint64
 
 	mu      sync.Mutex
+	config  BudgetConfig
+	ratio   int64       // units for each call
+	free    int64       // units that the Window has without calls
 	current int64       // the bucket of the last look at the clock under mu
 	past    int64       // calls in the full buckets before current
 	retries [ring]int64 // by bucket, the current one and those before it
 	spent   int64       // sum of retries
 	refused uint64
+	ended   bool // another tally has taken the place of this one
 }
 
-// Unlimited is a [Budget] that allows every retry and counts nothing.
-var Unlimited = new(Budget)
+// Unlimited is a [Budget] that allows every retry and counts nothing. It must
+// not be assigned, and Set panics on it: it is one for all.
+var Unlimited = unlimited
+
+var unlimited = new(Budget)
 
 // NewBudget returns a [Budget]. It panics with the error of c.Validate if there
 // is one.
 func NewBudget(c BudgetConfig) *Budget {
 	misuse.Check("retry: NewBudget", c.Validate())
-	c = c.withDefaults()
-	width := (c.Window + buckets - 1) / buckets
-	return &Budget{
-		config: c,
-		ratio:  millionths(c.Ratio),
-		free:   int64(c.MinPerSecond) * int64(c.Window) / int64(time.Second/million),
-		base:   time.Now(),
-		width:  width,
-		full:   int64(c.Window / width),
+	b := &Budget{}
+	b.tally.Store(newTally(c.withDefaults()))
+	return b
+}
+
+// Set changes what the budget allows from now on. What was counted stays: with
+// the Window unchanged, bucket by bucket; with another one, the calls and
+// retries of the last old Window count as if they had happened now. Set panics
+// with the error of c.Validate if there is one, and on [Unlimited].
+func (b *Budget) Set(c BudgetConfig) {
+	misuse.Check("retry: Budget.Set", c.Validate())
+	if b == unlimited {
+		misuse.Check("retry: Budget.Set", invalid("budget", "Unlimited", "a budget of its own"))
 	}
+	c = c.withDefaults()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := b.tally.Load()
+	if old == nil {
+		b.tally.Store(newTally(c))
+		return
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	if old.config.Window == c.Window {
+		old.allow(c)
+		return
+	}
+	old.advance(old.bucket(time.Since(old.base)))
+	next := newTally(c)
+	next.calls[0].Store(uint64(min(old.called(), countMask)))
+	next.retries[0], next.spent, next.refused = old.spent, old.spent, old.refused
+	old.ended = true
+	b.tally.Store(next)
+}
+
+// newTally returns the tally of c, which has its defaults, with nothing counted.
+func newTally(c BudgetConfig) *tally {
+	width := (c.Window + buckets - 1) / buckets
+	t := &tally{base: time.Now(), width: width, full: int64(c.Window / width)}
+	t.allow(c)
+	return t
+}
+
+// allow makes c, which has its defaults, what the tally allows. It requires that
+// t.mu is held or t is new.
+func (t *tally) allow(c BudgetConfig) {
+	t.config = c
+	t.ratio = millionths(c.Ratio)
+	t.free = int64(c.MinPerSecond) * int64(c.Window) / int64(time.Second/million)
 }
 
 // millionths returns r in millionths, cut off below. A decimal fraction such
@@ -144,27 +194,42 @@ func millionths(r float64) int64 {
 
 // Deposit counts a call. It takes no lock.
 func (b *Budget) Deposit() {
-	if b.width > 0 {
-		b.deposit(time.Since(b.base))
+	if t := b.tally.Load(); t != nil {
+		t.deposit(time.Since(t.base))
 	}
 }
 
 // Withdraw counts a retry, if the budget has room for one, and reports whether
 // it had.
 func (b *Budget) Withdraw() bool {
-	if b.width == 0 {
+	t := b.lock()
+	if t == nil {
 		return true
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	defer t.mu.Unlock()
 	// The clock is read under the lock, so that retries are counted in the
 	// order of their instants and each sees all that were before it.
-	return b.withdraw(time.Since(b.base))
+	return t.withdraw(time.Since(t.base))
 }
 
-func (b *Budget) deposit(now time.Duration) {
-	k := b.bucket(now)
-	slot := &b.calls[k%ring]
+// lock returns the tally with its mutex held, or nil if there is no bound.
+func (b *Budget) lock() *tally {
+	for {
+		t := b.tally.Load()
+		if t == nil {
+			return nil
+		}
+		t.mu.Lock()
+		if !t.ended {
+			return t
+		}
+		t.mu.Unlock()
+	}
+}
+
+func (t *tally) deposit(now time.Duration) {
+	k := t.bucket(now)
+	slot := &t.calls[k%ring]
 	for {
 		old := slot.Load()
 		next, ok := counted(old, k)
@@ -174,41 +239,45 @@ func (b *Budget) deposit(now time.Duration) {
 	}
 }
 
-// withdraw requires that b.mu is held.
-func (b *Budget) withdraw(now time.Duration) bool {
-	b.advance(b.bucket(now))
-	if b.room() < million {
-		b.refused++
+// withdraw requires that t.mu is held.
+func (t *tally) withdraw(now time.Duration) bool {
+	t.advance(t.bucket(now))
+	if t.room() < million {
+		t.refused++
 		return false
 	}
-	b.retries[b.current%ring]++
-	b.spent++
+	t.retries[t.current%ring]++
+	t.spent++
 	return true
 }
 
-// room returns the units that are left. It requires that b.mu is held.
-func (b *Budget) room() int64 {
-	calls := b.past + callsIn(b.calls[b.current%ring].Load(), b.current)
-	return calls*b.ratio + b.free - b.spent*million
+// room returns the units that are left. It requires that t.mu is held.
+func (t *tally) room() int64 {
+	return t.called()*t.ratio + t.free - t.spent*million
+}
+
+// called returns the calls of the Window. It requires that t.mu is held.
+func (t *tally) called() int64 {
+	return t.past + callsIn(t.calls[t.current%ring].Load(), t.current)
 }
 
 // bucket returns the bucket that the instant now lies in.
-func (b *Budget) bucket(now time.Duration) int64 { return int64(max(now, 0) / b.width) }
+func (t *tally) bucket(now time.Duration) int64 { return int64(max(now, 0) / t.width) }
 
-// advance makes k the current bucket. It requires that b.mu is held.
-func (b *Budget) advance(k int64) {
-	if k <= b.current {
+// advance makes k the current bucket. It requires that t.mu is held.
+func (t *tally) advance(k int64) {
+	if k <= t.current {
 		return
 	}
-	for j := max(b.current+1, k-buckets); j <= k; j++ {
-		b.spent -= b.retries[j%ring]
-		b.retries[j%ring] = 0
+	for j := max(t.current+1, k-buckets); j <= k; j++ {
+		t.spent -= t.retries[j%ring]
+		t.retries[j%ring] = 0
 	}
-	b.past = 0
-	for j := max(0, k-b.full+1); j < k; j++ {
-		b.past += callsIn(b.calls[j%ring].Load(), j)
+	t.past = 0
+	for j := max(0, k-t.full+1); j < k; j++ {
+		t.past += callsIn(t.calls[j%ring].Load(), j)
 	}
-	b.current = k
+	t.current = k
 }
 
 // The calls of a bucket are one word: the number of the bucket in the high
@@ -254,26 +323,33 @@ type BudgetStats struct {
 
 // Stats returns what the budget has counted; of [Unlimited] it is all zero.
 func (b *Budget) Stats() BudgetStats {
-	if b.width == 0 {
+	t := b.lock()
+	if t == nil {
 		return BudgetStats{}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.advance(b.bucket(time.Since(b.base)))
+	defer t.mu.Unlock()
+	return t.stats()
+}
+
+// stats requires that t.mu is held.
+func (t *tally) stats() BudgetStats {
+	t.advance(t.bucket(time.Since(t.base)))
 	return BudgetStats{
-		Calls:   b.past + callsIn(b.calls[b.current%ring].Load(), b.current),
-		Retries: b.spent,
-		Left:    max(b.room()/million, 0),
-		Refused: b.refused,
+		Calls:   t.called(),
+		Retries: t.spent,
+		Left:    max(t.room()/million, 0),
+		Refused: t.refused,
 	}
 }
 
 // String returns the budget and its [BudgetStats] in words.
 func (b *Budget) String() string {
-	if b.width == 0 {
+	t := b.lock()
+	if t == nil {
 		return "budget unlimited"
 	}
-	s := b.Stats()
+	defer t.mu.Unlock()
+	s := t.stats()
 	return fmt.Sprintf("budget %v of calls + %d/s over %v: calls %d, retries %d, left %d, refused %d",
-		b.config.Ratio, b.config.MinPerSecond, b.config.Window, s.Calls, s.Retries, s.Left, s.Refused)
+		t.config.Ratio, t.config.MinPerSecond, t.config.Window, s.Calls, s.Retries, s.Left, s.Refused)
 }

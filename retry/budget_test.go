@@ -64,7 +64,7 @@ func (l *ledger) check(t *testing.T) {
 
 // drive makes a call every so often for a time, and after each one as many
 // retries as the budget allows. It returns what happened.
-func drive(b *Budget, l *ledger, every, length time.Duration) {
+func drive(b *tally, l *ledger, every, length time.Duration) {
 	for at := time.Duration(0); at < length; at += every {
 		b.deposit(at)
 		l.calls = append(l.calls, at)
@@ -101,7 +101,7 @@ func TestBudgetGivesItsRatio(t *testing.T) {
 			for _, perSecond := range []int{-1, 3} {
 				c := BudgetConfig{Ratio: tt.ratio, MinPerSecond: perSecond}
 				l := newLedger(tt.perMillion, c)
-				drive(NewBudget(c), l, every, length)
+				drive(newTally(c.withDefaults()), l, every, length)
 				l.check(t)
 				calls, retries := count(l.calls, warmUp, length), count(l.retries, warmUp, length)
 				want := float64(tt.perMillion)/1e6*float64(calls) + float64(max(perSecond, 0))*(length-warmUp).Seconds()
@@ -118,7 +118,7 @@ func TestBudgetGivesItsRatio(t *testing.T) {
 func TestBudgetLargeRatio(t *testing.T) {
 	c := BudgetConfig{Ratio: 1000, MinPerSecond: -1, Window: time.Second}
 	l := newLedger(1e9, c)
-	drive(NewBudget(c), l, 100*ms, 5*time.Second)
+	drive(newTally(c.withDefaults()), l, 100*ms, 5*time.Second)
 	l.check(t)
 	if got, want := count(l.retries, time.Second, 5*time.Second), int64(40*1000); got < want*9/10 || got > want {
 		t.Errorf("%d retries for 40 calls, want %d less at most a tenth", got, want)
@@ -128,7 +128,7 @@ func TestBudgetLargeRatio(t *testing.T) {
 // All of the reserve may come at once, and comes back when a Window is over,
 // not before.
 func TestBudgetReserve(t *testing.T) {
-	b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: 10})
+	b := newTally(BudgetConfig{Ratio: -1, MinPerSecond: 10}.withDefaults())
 	greedy := func(at time.Duration) (n int) {
 		for b.withdraw(at) {
 			n++
@@ -153,7 +153,7 @@ func TestBudgetReserve(t *testing.T) {
 
 // A call pays for retries as long as it is in the Window.
 func TestBudgetForgetsCalls(t *testing.T) {
-	b := NewBudget(BudgetConfig{Ratio: 1, MinPerSecond: -1})
+	b := newTally(BudgetConfig{Ratio: 1, MinPerSecond: -1}.withDefaults())
 	b.deposit(50 * ms)
 	b.deposit(150 * ms)
 	for _, tt := range []struct {
@@ -179,16 +179,16 @@ func TestBudgetEdgesOfTheWindow(t *testing.T) {
 	for _, window := range []time.Duration{time.Second, time.Second + 1, time.Second - 1, time.Second / 3, 10*ms + 77, 7777777777} {
 		pays := BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: window}
 		frees := BudgetConfig{Ratio: -1, MinPerSecond: int(time.Second/window) + 1, Window: window} // 1 a Window and a bit
-		width := NewBudget(pays).width
+		width := newTally(pays.withDefaults()).width
 		for first := range around(width) {
 			for _, base := range []time.Duration{first + window, 99 * width, 100 * width, 101 * width, 102 * width, 103 * width} {
 				for at := range around(base) {
-					b, l := NewBudget(pays), newLedger(million, pays)
+					b, l := newTally(pays.withDefaults()), newLedger(million, pays)
 					b.deposit(first)
 					l.calls = []time.Duration{first}
 					l.checkOne(t, b, at)
 
-					b, l = NewBudget(frees), newLedger(0, frees)
+					b, l = newTally(frees.withDefaults()), newLedger(0, frees)
 					for l.allowed(1, first, 0) {
 						if !b.withdraw(first) {
 							t.Fatalf("window %v: the reserve is not free at %v", window, first)
@@ -209,7 +209,7 @@ func around(d time.Duration) iter.Seq[time.Duration] {
 
 // checkOne asks b for a retry and fails the test if the answer is not the
 // ledger's, up to two buckets.
-func (l *ledger) checkOne(t *testing.T, b *Budget, at time.Duration) {
+func (l *ledger) checkOne(t *testing.T, b *tally, at time.Duration) {
 	t.Helper()
 	switch granted := b.withdraw(at); {
 	case granted && !l.allowed(1, at, 0):
@@ -224,7 +224,7 @@ func (l *ledger) checkOne(t *testing.T, b *Budget, at time.Duration) {
 // However long a budget was idle, it starts afresh.
 func TestBudgetAfterIdling(t *testing.T) {
 	for idle := range 4 * ring {
-		b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: 1})
+		b := newTally(BudgetConfig{Ratio: -1, MinPerSecond: 1}.withDefaults())
 		at := time.Duration(idle) * b.width
 		for b.withdraw(0) { // all there is
 		}
@@ -237,7 +237,7 @@ func TestBudgetAfterIdling(t *testing.T) {
 // The clock does not go backwards under the lock; if it did, what was counted
 // would stay so.
 func TestBudgetClockGoesBack(t *testing.T) {
-	b := NewBudget(BudgetConfig{Ratio: -1, Window: time.Second})
+	b := newTally(BudgetConfig{Ratio: -1, Window: time.Second}.withDefaults())
 	for i, tt := range []struct {
 		at   time.Duration
 		want bool
@@ -251,7 +251,7 @@ func TestBudgetClockGoesBack(t *testing.T) {
 // A call whose goroutine slept between reading the clock and counting is
 // counted where it belongs, or not at all.
 func TestBudgetLateDeposit(t *testing.T) {
-	b := NewBudget(BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: time.Second})
+	b := newTally(BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: time.Second}.withDefaults())
 	b.deposit(2 * time.Second)
 	b.deposit(2*time.Second - 1010*ms) // its slot of the ring is another bucket's by now
 	b.deposit(1500 * ms)               // still in the window
@@ -280,7 +280,7 @@ func TestBudgetBucketIsFull(t *testing.T) {
 		t.Errorf("the next bucket begins with %#x, %v", next, ok)
 	}
 	// The largest sums there can be.
-	b := NewBudget(BudgetConfig{Ratio: maxRatio, MinPerSecond: maxMin, Window: maxWindow})
+	b := newTally(BudgetConfig{Ratio: maxRatio, MinPerSecond: maxMin, Window: maxWindow}.withDefaults())
 	for i := range b.calls {
 		b.calls[i].Store(uint64(i)<<countBits | countMask)
 	}
@@ -301,7 +301,7 @@ func TestBudgetCountsEveryCall(t *testing.T) {
 	for range callers {
 		wg.Go(func() {
 			for range each {
-				b.deposit(0) // no clock between them: as close as they can get
+				b.tally.Load().deposit(0) // no clock between them: as close as they can get
 			}
 		})
 	}
@@ -390,7 +390,7 @@ func TestBudgetBeforeItsBase(t *testing.T) {
 			t.Error("refuses")
 		}
 	})
-	if b.deposit(-time.Hour); !b.withdraw(-time.Hour) {
+	if b.tally.Load().deposit(-time.Hour); !b.tally.Load().withdraw(-time.Hour) {
 		t.Error("refuses")
 	}
 }
@@ -437,6 +437,83 @@ func TestBudgetValidate(t *testing.T) {
 	}
 }
 
+// What a budget has counted outlives a change of what it allows.
+func TestBudgetSet(t *testing.T) {
+	tests := []struct {
+		name string
+		to   BudgetConfig
+		left int64
+	}{
+		{"more for each call", BudgetConfig{Ratio: 1, MinPerSecond: -1}, 100 - 20},
+		{"less for each call", BudgetConfig{Ratio: 0.1, MinPerSecond: -1}, 0},
+		{"some without calls", BudgetConfig{Ratio: -1, MinPerSecond: 5}, 50 - 20},
+		{"a shorter window", BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: time.Second}, 100 - 20},
+		{"a longer window", BudgetConfig{Ratio: 1, MinPerSecond: 1, Window: time.Minute}, 100 + 60 - 20},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := NewBudget(BudgetConfig{Ratio: 0.2, MinPerSecond: -1})
+				for range 100 {
+					b.Deposit()
+				}
+				for b.Withdraw() {
+				}
+				b.Set(tt.to)
+				if got, want := b.Stats(), (BudgetStats{Calls: 100, Retries: 20, Left: tt.left, Refused: 1}); got != want {
+					t.Errorf("after Set: %+v, want %+v", got, want)
+				}
+				time.Sleep(2 * time.Minute) // out of every window
+				if got := b.Stats(); got.Calls != 0 || got.Retries != 0 || got.Refused != 1 {
+					t.Errorf("two minutes later: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// Set while others count: what they may do after it is what it says.
+func TestBudgetSetWhileInUse(t *testing.T) {
+	b := NewBudget(BudgetConfig{MinPerSecond: 1000, Window: maxWindow})
+	var users sync.WaitGroup
+	for range 4 {
+		users.Go(func() {
+			for range 2000 {
+				b.Deposit()
+				b.Withdraw()
+				_ = b.String()
+			}
+		})
+	}
+	for i := range 50 {
+		b.Set(BudgetConfig{MinPerSecond: 1000, Window: maxWindow - time.Duration(i)*time.Second})
+	}
+	users.Wait()
+	b.Set(BudgetConfig{Ratio: -1, MinPerSecond: -1, Window: maxWindow})
+	if got := b.Stats(); got.Retries != 8000 {
+		t.Errorf("%d retries are counted, want 8000", got.Retries)
+	}
+	if b.Withdraw() {
+		t.Error("a budget of nothing granted a retry")
+	}
+}
+
+func TestUnlimitedBudgetCannotBeSet(t *testing.T) {
+	defer func() {
+		if err, _ := recover().(error); err == nil || !Unlimited.Withdraw() {
+			t.Errorf("Set panics with %v", err)
+		}
+	}()
+	Unlimited.Set(BudgetConfig{Ratio: -1, MinPerSecond: -1})
+}
+
+func TestZeroBudgetCanBeSet(t *testing.T) {
+	b := new(Budget)
+	if b.Set(BudgetConfig{Ratio: -1, MinPerSecond: -1}); b.Withdraw() {
+		t.Error("a budget of nothing granted a retry")
+	}
+}
+
 // A ratio is taken for the decimal that was written: 0.6 is six tenths, though
 // the float is a little less.
 func TestMillionths(t *testing.T) {
@@ -471,7 +548,7 @@ func FuzzBudget(f *testing.F) {
 		if c.Validate() != nil {
 			t.Skip()
 		}
-		b, l := NewBudget(c), newLedger(perMillion, c)
+		b, l := newTally(c.withDefaults()), newLedger(perMillion, c)
 		steps := [...]time.Duration{0, 1, b.width - 1, b.width, b.width + 1, 7*b.width + 3, c.Window - 1, c.Window, c.Window + 1, 3 * c.Window, c.Window / 3}
 		at := time.Duration(0)
 		for _, op := range schedule {

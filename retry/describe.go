@@ -8,15 +8,17 @@ import (
 
 // Describe says what b allows and has counted; of [Unlimited] only that.
 func (b *Budget) Describe(d *turret.Description) {
-	if b.width == 0 {
+	t := b.lock()
+	if t == nil {
 		d.Is("retry_budget", "budget unlimited")
 		return
 	}
-	s := b.Stats()
+	s, c := t.stats(), t.config
+	t.mu.Unlock()
 	d.Is("retry_budget", "budget")
-	d.Setting("ratio", "1", b.config.Ratio)
-	d.Setting("min_per_second", "{retry}/s", b.config.MinPerSecond)
-	d.Setting("window", "s", b.config.Window)
+	d.Setting("ratio", "1", c.Ratio)
+	d.Setting("min_per_second", "{retry}/s", c.MinPerSecond)
+	d.Setting("window", "s", c.Window)
 	d.Gauge("calls", "{call}", float64(s.Calls))
 	d.Gauge("retries", "{retry}", float64(s.Retries))
 	d.Gauge("left", "{retry}", float64(s.Left))

@@ -35,7 +35,7 @@ func TestBudgetEveryPercentage(t *testing.T) {
 				percent += 9
 			}
 			ratio := float64(percent) / 100
-			b := NewBudget(BudgetConfig{Ratio: ratio, MinPerSecond: -1, Window: tt.window})
+			b := newTally(BudgetConfig{Ratio: ratio, MinPerSecond: -1, Window: tt.window}.withDefaults())
 			retries, at := 0, time.Duration(0)
 			for ; at < (windows+1)*tt.window; at += tt.every {
 				b.deposit(at)
@@ -69,7 +69,7 @@ func TestBudgetEveryPercentage(t *testing.T) {
 func TestBudgetCallsPayForAWholeWindow(t *testing.T) {
 	const window = 10 * time.Second
 	for _, every := range []time.Duration{1001 * time.Microsecond, 13 * ms, 333 * ms, 1001 * ms} {
-		b := NewBudget(BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: window})
+		b := newTally(BudgetConfig{Ratio: 1, MinPerSecond: -1, Window: window}.withDefaults())
 		at := time.Duration(0)
 		for ; at < 3*window; at += every {
 			b.deposit(at)
@@ -87,7 +87,7 @@ func TestBudgetCallsPayForAWholeWindow(t *testing.T) {
 // The reserve is a rate. (Tower's comes back faster than it says.)
 func TestBudgetReserveComesBackAsItSays(t *testing.T) {
 	const perSecond, length = 10, 110 * time.Second
-	b := NewBudget(BudgetConfig{Ratio: -1, MinPerSecond: perSecond, Window: 10 * time.Second})
+	b := newTally(BudgetConfig{Ratio: -1, MinPerSecond: perSecond, Window: 10 * time.Second}.withDefaults())
 	granted := 0
 	for at := time.Duration(0); at < length; at += 1001 * time.Microsecond {
 		if b.withdraw(at) {
