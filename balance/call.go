@@ -102,6 +102,9 @@ func outcome(ctx context.Context, d balancer.DoneInfo) (turret.Outcome, time.Dur
 		return o, 0
 	}
 	after, said := askedFor(d)
+	if pushback, pushed := comeback.InTrailer(d.Trailer); pushed && pushback < 0 {
+		said = false // its own retries were in vain: that is no overload
+	}
 	if said && status.Code(d.Err) == codes.Unavailable {
 		o = turret.Overload
 	}

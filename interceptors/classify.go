@@ -61,7 +61,8 @@ func gateOptionsOf(constructor string, options []GateOption) gateOptions {
 //	          FAILED_PRECONDITION, OUT_OF_RANGE, ABORTED, UNIMPLEMENTED; and
 //	          RESOURCE_EXHAUSTED that is about the caller: a rate limit of Turret
 //	          (reason RATE_LIMITED), a google.rpc.QuotaFailure
-//	Overload  other RESOURCE_EXHAUSTED, and UNAVAILABLE with a pushback or RetryInfo
+//	Overload  other RESOURCE_EXHAUSTED, and UNAVAILABLE with a pushback that
+//	          is not negative, or with RetryInfo
 //	Ignored   CANCELLED, if our caller cancelled; what gRPC refuses because of the
 //	          caller, on this side or the other: a message that is too large or
 //	          cannot be encoded, a compressor that is not installed, credentials
@@ -88,7 +89,7 @@ func Classify(ctx context.Context, rpc *RPC, reply any, err error) turret.Outcom
 		codes.FailedPrecondition, codes.OutOfRange, codes.Aborted:
 		return turret.Success
 	case codes.Unavailable:
-		if _, said := askedDelay(err); said {
+		if saysWhen(err) {
 			return turret.Overload
 		}
 		return turret.Failure
@@ -137,4 +138,15 @@ func aboutCaller(err error, st *status.Status) bool {
 		}
 	}
 	return false
+}
+
+// saysWhen reports whether the server of err said when to come back. A pushback
+// that says never does not: a server whose own retries were in vain sends it
+// ([Retry]), and is no fuller for it.
+func saysWhen(err error) bool {
+	if p, ok := errors.AsType[*pushbackError](err); ok {
+		return p.after >= 0
+	}
+	_, said := askedDelay(err)
+	return said
 }

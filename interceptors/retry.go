@@ -79,6 +79,12 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 // encoded bytes up to [ReplayLimit], and sent again. A stream of which that is
 // no longer possible goes on without it. No message is delivered twice.
 //
+// A Retry that gives up on an RPC which a gRPC handler makes, with the handler's
+// context, tells the caller of the handler not to try again: it sets the trailer
+// grpc-retry-pushback-ms to -1, which counts if the handler fails, with whatever
+// error. Otherwise each hop would multiply the attempts of the hop below it. With
+// MaxAttempts 1 there is nothing to multiply, and nothing is told.
+//
 // gRPC has a retry of its own, which multiplies with this one if a service
 // config switches it on: dial with grpc.WithDisableRetry().
 func Retry(c retry.Config, o ...RetryOption) Layer {
@@ -87,7 +93,11 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 		c.Retryable = RetryCodes(codes.Unavailable)
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
-	layer := retry.LayerOf[*RPC, any](retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable, new(tally)})
+	policy := retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable, new(tally), new(vain)}
+	if c.MaxAttempts == 1 {
+		policy.vain = nil
+	}
+	layer := retry.LayerOf[*RPC, any](policy)
 	template := retryService{replayLimit: DefaultReplayLimit}
 	for i, option := range o {
 		if option == nil {
@@ -157,6 +167,7 @@ type retryPolicy struct {
 
 	retryable func(ctx context.Context, err error) bool
 	retries   *tally
+	vain      *vain // nil if only one attempt is allowed
 }
 
 // OnlyErrors says that a success needs no decision.
@@ -168,8 +179,11 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	}
 	d := p.Policy.Next(ctx, a)
 	if !d.Again {
-		if ended := ended(ctx); ended != nil && p.worthIt(ctx, a.Err) {
-			d.Err = interrupted(&retry.InterruptedError{Err: ended, Last: d.Err})
+		if p.worthIt(ctx, a.Err) {
+			p.vain.tell(ctx)
+			if ended := ended(ctx); ended != nil {
+				d.Err = interrupted(&retry.InterruptedError{Err: ended, Last: d.Err})
+			}
 		}
 		return d
 	}

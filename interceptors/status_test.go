@@ -340,7 +340,7 @@ func TestClassify(t *testing.T) {
 		{"deadline", t.Context(), context.DeadlineExceeded, turret.Failure},
 		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"1"}}), turret.Overload},
 		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{comeback.Key: {"1"}})), turret.Failure},
-		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"-1"}}), turret.Overload},
+		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"-1"}}), turret.Failure},
 		{"RetryInfo", t.Context(), soon.Err(), turret.Overload},
 		{"RetryInfo without a delay", t.Context(), later.Err(), turret.Failure},
 		{"status OK", t.Context(), okStatusError{errors.New("x")}, turret.Failure},

@@ -79,13 +79,24 @@ const (
 	ring    = buckets + 1
 )
 
+// The short bounds are over these numbers of buckets, and each lets shortBurst
+// retries more through than calls pay for. The second keeps that burst from coming
+// again in every span of the first.
+var shortBounds = [...]int64{buckets / 20, buckets / 5}
+
+const shortBurst = 10
+
 // A Budget bounds the retries of all calls that share it: at every retry, over
 // the Window that ends there,
 //
 //	retries <= Ratio x calls + MinPerSecond x Window
 //
-// exactly, for any ratio and at any spacing of the calls. Calls and retries
-// are counted in buckets of a hundredth of the Window on a grid that does not
+// exactly, for any ratio and at any spacing of the calls. The same holds over a
+// twentieth and over a fifth of the Window (0.5 s and 2 s, of 10 s), with 10 in place
+// of MinPerSecond x Window if that is less: the calls of a long quiet time do not
+// pay for a storm in the first instant in which everything fails.
+//
+// Calls and retries are counted in buckets of a hundredth of the Window on a grid that does not
 // move; of the oldest bucket, which lies partly in the Window, the retries are
 // counted and the calls are not, so the error is never in favour of a retry
 // and costs about one of a hundred. The idea is that of Finagle's RetryBudget.
@@ -251,9 +262,29 @@ func (t *tally) withdraw(now time.Duration) bool {
 	return true
 }
 
-// room returns the units that are left. It requires that t.mu is held.
+// room returns the units that are left by all bounds. It requires that t.mu is
+// held.
 func (t *tally) room() int64 {
-	return t.called()*t.ratio + t.free - t.spent*million
+	room := t.longRoom()
+	for _, n := range shortBounds {
+		room = min(room, t.shortRoom(n))
+	}
+	return room
+}
+
+// longRoom returns the units that the bound over the Window leaves. It requires
+// that t.mu is held.
+func (t *tally) longRoom() int64 { return t.called()*t.ratio + t.free - t.spent*million }
+
+// shortRoom returns the units that the short bound over n buckets leaves. It
+// requires that t.mu is held.
+func (t *tally) shortRoom(n int64) int64 {
+	calls, spent := int64(0), int64(0)
+	for k := max(t.current-n, 0); k <= t.current; k++ {
+		calls += callsIn(t.calls[k%ring].Load(), k)
+		spent += t.retries[k%ring]
+	}
+	return calls*t.ratio + max(t.free, shortBurst*million) - spent*million
 }
 
 // called returns the calls of the Window. It requires that t.mu is held.

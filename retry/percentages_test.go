@@ -74,12 +74,51 @@ func TestBudgetCallsPayForAWholeWindow(t *testing.T) {
 		for ; at < 3*window; at += every {
 			b.deposit(at)
 		}
-		granted := 0
-		for b.withdraw(at) {
-			granted++
-		}
+		b.advance(b.bucket(at))
+		granted := int(b.longRoom() / million)
 		if least, most := int((window-2*b.width)/every), int(window/every)+1; granted < least || granted > most {
 			t.Errorf("a call every %v: %d calls pay, want %d to %d", every, granted, least, most)
+		}
+	}
+}
+
+// A storm that begins after a long quiet time gets what the calls of half a second
+// pay for, and ten, in its first instant; and no more than its ratio later.
+func TestBudgetHasAShortBound(t *testing.T) {
+	for _, tt := range []struct {
+		config BudgetConfig
+		first  int // retries at once
+	}{
+		{BudgetConfig{}, 10 + 100},                 // and one a second, of which all may come at once
+		{BudgetConfig{MinPerSecond: -1}, 10 + 100}, // a call every millisecond pays a fifth
+		{BudgetConfig{MinPerSecond: 50}, 500 + 100},
+		{BudgetConfig{Ratio: -1}, 10},
+		{BudgetConfig{Ratio: -1, MinPerSecond: -1}, 0},
+	} {
+		u := newTally(tt.config.withDefaults())
+		at := time.Duration(0)
+		for ; at < 20*time.Second; at += ms {
+			u.deposit(at)
+		}
+		greedy := func() (n int) {
+			for u.withdraw(at) {
+				n++
+			}
+			return n
+		}
+		first := greedy()
+		if first < tt.first*98/100 || first > tt.first*122/100 {
+			t.Errorf("%+v: %d retries at once, want about %d", tt.config, first, tt.first)
+		}
+		for range 10 { // half a second each
+			n := 0
+			for end := at + 500*ms; at < end; at += ms {
+				u.deposit(at)
+				n += greedy()
+			}
+			if most := tt.first * 122 / 100; n > most {
+				t.Errorf("%+v: %d retries in half a second, want at most %d", tt.config, n, most)
+			}
 		}
 	}
 }
