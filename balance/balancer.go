@@ -23,7 +23,7 @@ import (
 // readiness until it is ready; only those that are ready are chosen, and each is
 // asked again before a call is sent to it. One that is not ready any more is left
 // out until it is; one whose readiness fails for good is dropped. Errors of calls
-// drop nobody, but they count, and may ban.
+// drop no endpoint, but they count, and may ban it.
 //
 // Inserting under a key that is taken replaces the service there, when the new one
 // is ready; nothing that was learned about the old one is kept. A service that has
@@ -39,9 +39,9 @@ import (
 // [*turret.Refusal] with the reason NO_ENDPOINT. So it is after Close. Where all
 // that are ready are full or banned, [Config] says what becomes of the call.
 //
-// An endpoint that refuses a call all the same, unsent (turret.ErrNotReady),
-// because somebody else was quicker, is passed over for another one, three times
-// at most. All other errors are the caller's. A call that belongs to a retried or
+// If an endpoint refuses a call all the same, unsent (turret.ErrNotReady), because
+// another call was quicker, the call goes to another endpoint, three times at
+// most. All other errors are the caller's. A call that belongs to a retried or
 // hedged RPC of package interceptors avoids the endpoints that the RPC has tried.
 //
 // Ready waits until a call would find an endpoint. It fails for good after Close,
@@ -131,7 +131,7 @@ func (b *Balancer[K, Req, Res]) String() string { return b.group.String() }
 
 // Close ends the reading of the source and drops all endpoints, as if they had
 // been removed, and waits until its goroutines have ended. Calls in flight go on;
-// who waits for an endpoint, and who comes, gets an error that matches
+// calls that wait for an endpoint, and later ones, get an error that matches
 // ready.ErrClosed. Closing again does nothing.
 func (b *Balancer[K, Req, Res]) Close() { b.group.close() }
 

@@ -28,7 +28,7 @@ import (
 // A Service is what is behind an address.
 type Service = turret.Service[string, string]
 
-// dial returns the service at an address. There is nobody at one of them.
+// dial returns the service at an address. One of them has no server.
 func dial(address string) Service {
 	if address == "10.0.0.2:80" {
 		return unreachable{}

@@ -19,8 +19,8 @@ import (
 // FuzzBalancer inserts, removes and replaces endpoints, makes them ready, full and
 // broken, and calls, in any order, with callers that give up and endpoints that
 // panic. Whatever happens: an endpoint that has gone gets no call, one that is not
-// ready gets none, what was taken is given back, nobody hangs, and in the end
-// everybody who is well is used.
+// ready gets none, room comes back, no call hangs, and in the end every healthy
+// endpoint is used.
 func FuzzBalancer(f *testing.F) {
 	f.Add([]byte{0, 8, 3, 3, 4, 12, 3, 1, 3, 4, 2, 10, 3, 5, 3, 3, 4, 4})
 	f.Add([]byte{0, 3, 3, 3, 3, 6, 14, 22, 30, 0, 8, 16, 5, 13, 3, 7, 23, 31, 3, 4, 1, 9})
@@ -196,7 +196,7 @@ func (m *melee) answer(how int) {
 }
 
 func (m *melee) end() {
-	time.Sleep(time.Hour) // nobody waits for longer than a minute, and bans end
+	time.Sleep(time.Hour) // no call waits for longer than a minute, and bans end
 	m.callers.Wait()
 	for _, f := range m.all {
 		f.mu.Lock()

@@ -88,7 +88,7 @@ func (c *crowd) counted(do func(name string) error, names ...string) {
 
 func fine(string) error { return nil }
 
-// used returns who was called, and how often, since it was asked last.
+// used returns which services were called, and how often, since the last use of used.
 func (c *crowd) used() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,80 +186,89 @@ func TestSameChoicesAsThePolicy(t *testing.T) {
 		{Limit: 1, OnFull: balance.Use, OnBanned: balance.Refuse, MaxBanned: 1},
 	} {
 		config.Seed = 11
-		sequence := func(begin func() (name string, end func(ok bool), err error)) (names string) {
-			var inside []func(bool)
-			for i := range 1000 {
-				name, end, err := begin()
-				names += name + " "
-				if err == nil {
-					inside = append(inside, func(ok bool) { end(ok && name != first) })
-				}
-				time.Sleep(time.Duration(i%7) * time.Millisecond)
-				for len(inside) > i%4 {
-					inside[0](true)
-					inside = inside[1:]
-				}
-			}
-			for _, end := range inside {
-				end(true)
-			}
-			return names
-		}
 		var policy, generic string
-		bubble(t, func(t *testing.T) {
-			f := newFleet(t, config, fakeconn.Endpoints(5))
-			policy = sequence(func() (string, func(bool), error) {
-				p, err := f.tryPick(t.Context())
-				return p.address, func(ok bool) {
-					p.done(map[bool]balancer.DoneInfo{true: answered, false: down}[ok])
-				}, err
-			})
-		})
-		bubble(t, func(t *testing.T) {
-			c := newCrowd(t, config)
-			var names []string
-			for _, e := range fakeconn.Endpoints(5) {
-				names = append(names, e.Addresses[0].Addr)
-			}
-			all := map[string]*mock{}
-			for _, name := range names {
-				all[name] = turrettest.NewMock[string, string](t)
-				all[name].Allow(0)
-				c.insert(name, all[name])
-			}
-			for _, name := range slices.Backward(names) { // the order in which they become ready does not matter
-				all[name].Allow(-1)
-				synctest.Wait()
-			}
-			generic = sequence(func() (string, func(bool), error) {
-				got := c.begin(t.Context())
-				if e := got(); e != nil {
-					return "", nil, e.err
-				}
-				for _, name := range names {
-					if r, ok := all[name].TryNext(); ok {
-						return name, func(ok bool) {
-							if ok {
-								r.Respond("")
-							} else {
-								r.Fail(errors.New("down"))
-							}
-							synctest.Wait()
-						}, nil
-					}
-				}
-				t.Fatal("the call is nowhere")
-				return "", nil, nil
-			})
-		})
+		bubble(t, func(t *testing.T) { policy = choicesOfPolicy(t, config) })
+		bubble(t, func(t *testing.T) { generic = choicesOfBalancer(t, config) })
 		if policy != generic {
 			t.Errorf("%+v: the policy chose\n%s\nthe Balancer\n%s", config, policy, generic)
 		}
 	}
 }
 
-// Who is not ready gets no calls until it is; whose readiness fails for good is
-// dropped, whatever its calls would do.
+// sequence begins and ends a thousand calls, of which those of one endpoint fail,
+// and returns the endpoints that were chosen.
+func sequence(begin func() (name string, end func(ok bool), err error)) (names string) {
+	var inside []func(bool)
+	for i := range 1000 {
+		name, end, err := begin()
+		names += name + " "
+		if err == nil {
+			inside = append(inside, func(ok bool) { end(ok && name != first) })
+		}
+		time.Sleep(time.Duration(i%7) * time.Millisecond)
+		for len(inside) > i%4 {
+			inside[0](true)
+			inside = inside[1:]
+		}
+	}
+	for _, end := range inside {
+		end(true)
+	}
+	return names
+}
+
+// choicesOfPolicy is the sequence of the policy.
+func choicesOfPolicy(t *testing.T, config balance.Config) string {
+	f := newFleet(t, config, fakeconn.Endpoints(5))
+	return sequence(func() (string, func(bool), error) {
+		p, err := f.tryPick(t.Context())
+		return p.address, func(ok bool) {
+			p.done(map[bool]balancer.DoneInfo{true: answered, false: down}[ok])
+		}, err
+	})
+}
+
+// choicesOfBalancer is the sequence of a Balancer.
+func choicesOfBalancer(t *testing.T, config balance.Config) string {
+	c := newCrowd(t, config)
+	var names []string
+	for _, e := range fakeconn.Endpoints(5) {
+		names = append(names, e.Addresses[0].Addr)
+	}
+	all := map[string]*mock{}
+	for _, name := range names {
+		all[name] = turrettest.NewMock[string, string](t)
+		all[name].Allow(0)
+		c.insert(name, all[name])
+	}
+	for _, name := range slices.Backward(names) { // the order in which they become ready does not matter
+		all[name].Allow(-1)
+		synctest.Wait()
+	}
+	return sequence(func() (string, func(bool), error) {
+		got := c.begin(t.Context())
+		if e := got(); e != nil {
+			return "", nil, e.err
+		}
+		for _, name := range names {
+			if r, ok := all[name].TryNext(); ok {
+				return name, func(ok bool) {
+					if ok {
+						r.Respond("")
+					} else {
+						r.Fail(errors.New("down"))
+					}
+					synctest.Wait()
+				}, nil
+			}
+		}
+		t.Fatal("the call is nowhere")
+		return "", nil, nil
+	})
+}
+
+// An endpoint that is not ready gets no calls until it is. One whose readiness
+// fails for good is dropped, even if its calls would succeed.
 func TestBalancerReadiness(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{})
@@ -286,7 +295,7 @@ func TestBalancerReadiness(t *testing.T) {
 			t.Fatalf("%+v, want the answer of a", e)
 		}
 		all["a"].Fail(errors.New("broken"))
-		if err := turret.ReadyNow[string, string](c); err == nil { // who asks finds out
+		if err := turret.ReadyNow[string, string](c); err == nil { // Ready finds out
 			t.Error("ready with one that is broken and one that has no room")
 		}
 		if s := c.Stats(); s.Ready+s.Pending != 1 {
@@ -295,8 +304,8 @@ func TestBalancerReadiness(t *testing.T) {
 	})
 }
 
-// A call that finds nobody waits until its context ends, and says why there was
-// nobody.
+// A call that finds no endpoint waits until its context ends, and its error has the
+// reason.
 func TestBalancerWithoutEndpoints(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{})
@@ -320,7 +329,7 @@ func TestBalancerWithoutEndpoints(t *testing.T) {
 		m := c.mocks("a")["a"]
 		m.Fail(errors.New("connection refused"))
 		synctest.Wait()
-		if _, err := c.Call(endedContext(t), ""); !errors.Is(err, context.Canceled) { // who asks finds out
+		if _, err := c.Call(endedContext(t), ""); !errors.Is(err, context.Canceled) { // Ready finds out
 			t.Errorf("with a context that has ended: %v", err)
 		}
 		wait("the last one that failed: a: connection refused")
@@ -339,8 +348,8 @@ func endedContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// When nobody is left and nobody will come, who waits and who comes is told at
-// once, and for good.
+// When no endpoint is left and none will come, calls that wait and later ones fail
+// at once, for good.
 func TestBalancerOver(t *testing.T) {
 	broken := errors.New("broken")
 	fails := func() service {
@@ -378,7 +387,7 @@ func TestBalancerOver(t *testing.T) {
 	}
 }
 
-// While endpoints are left a failed source harms nobody.
+// While endpoints are left, a failed source fails no call.
 func TestBalancerOutlivesItsSource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := turrettest.NewMock[string, string](t)
@@ -524,9 +533,9 @@ func TestBalancerPanics(t *testing.T) {
 	}
 }
 
-// A service whose Close panics takes nobody with it: not the call that was the
-// last one on it, and not the source. It is removed, replaced, and there at the
-// end.
+// A panic of a service's Close ends neither the call that was the last one on the
+// service nor the source: for a service that is removed, that is replaced, and that
+// is left at the end.
 func TestBalancerClosePanics(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{})
@@ -675,8 +684,8 @@ func TestBalancerLimit(t *testing.T) {
 	})
 }
 
-// With OnBanned a Balancer refuses while everybody is banned, and is ready again
-// when the ban is over.
+// With OnBanned a Balancer refuses while all endpoints are banned, and is ready
+// again when the ban is over.
 func TestBalancerBanned(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{MaxBanned: 1, OnBanned: balance.Refuse})
@@ -814,7 +823,7 @@ func TestBalancerSlowStart(t *testing.T) {
 	}
 }
 
-// Who has left counts for none of those that may be banned at a time.
+// Endpoints that have left do not count for the share that may be banned.
 func TestBalancerBansAfterRemoval(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{MaxBanned: 0.25})
@@ -841,7 +850,7 @@ func TestBalancerBansAfterRemoval(t *testing.T) {
 	})
 }
 
-// Endpoints with a limit of their own and no line are used to the full: nobody is
+// Endpoints with a limit of their own and no line are used to the full: no call is
 // refused while there is room somewhere, and callers wait in line when there is
 // none.
 func TestBalancerOverLimits(t *testing.T) {
@@ -1048,8 +1057,8 @@ func TestBalancerLosesMost(t *testing.T) {
 	})
 }
 
-// A service that is ready for who waits, and not for who asks, keeps nobody busy
-// and nobody for longer than its context.
+// A service whose Ready succeeds with a wait and fails without one neither keeps a
+// goroutine busy nor delays a call beyond its context.
 func TestBalancerOverALiar(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newCrowd(t, balance.Config{})

@@ -59,7 +59,7 @@ func (b *bans) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.MaxBanned*float64(b.ready) {
 		return false
 	}
-	// Before it opens: whoever finds it open is to know that the endpoint is out.
+	// Before the circuit opens, so that e.out is true whenever it is open.
 	// (A circuit that cannot be tripped is open, and e is out already.)
 	if !e.out.Swap(true) {
 		b.out++
@@ -106,8 +106,8 @@ func (b *bans) mayUse(e *endpoint) {
 
 // A failureRate is the share of the calls to all endpoints that fail. Where one
 // call in eight fails everywhere, three failures in a row are chance, and come to
-// every endpoint every few hundred calls: whoever bans for that takes capacity
-// from a fleet that has none to spare.
+// every endpoint every few hundred calls: a ban for that would take capacity from
+// a fleet that has none to spare.
 //
 // It is the mean of about the last 256 calls or the last two seconds, whichever
 // is longer. Its methods may be called concurrently.

@@ -33,8 +33,8 @@ func (u *unlucky) Call(context.Context, int) (int, error) {
 	return 0, nil
 }
 
-// Where calls fail everywhere, rows of failures are chance: nearly nobody is
-// banned for them. An endpoint that fails more than the others still is.
+// Where calls fail everywhere, rows of failures are chance: hardly any endpoint
+// is banned for them. An endpoint that fails more than the others still is.
 func TestFailuresOfAll(t *testing.T) {
 	tests := []struct {
 		name         string

@@ -75,8 +75,8 @@ func endStream(e *endpoint, ctx context.Context, now int64, v *visit, d balancer
 		e.finish(v, now, o, retryAfter)
 		return
 	}
-	// A stream that failed may say nil: gRPC forgets the failure that SendMsg
-	// noticed. Whoever sent it knows how it ended, and will tell.
+	// The error of a failed stream may be nil: gRPC forgets the failure that
+	// SendMsg noticed. The sender of the stream calls End with it.
 	e.depart(v, now, turret.Unused, 0)
 	e.clock(now, v.passes, turret.Unused, 0)
 	pass := v.passes

@@ -7,7 +7,7 @@ import (
 )
 
 // A snapshot is the endpoints that may be chosen at one moment. It is immutable.
-// What is behind an endpoint is the owner's affair, who finds it by its index.
+// Its owner finds what belongs to an endpoint by the endpoint's index.
 type snapshot struct {
 	choices []choice
 	weights *alias // nil: all are equal
@@ -49,7 +49,7 @@ func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, err
 // contest draws until two endpoints that are fit have been compared: the best of
 // one is no choice, and of three endpoints of which one is banned every third
 // call would go to the slower one of the others. Where all were drawn at once
-// there is nobody else to draw.
+// there is no other one to draw.
 func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) {
 	best, fit, rival := s.best(now, record)
 	if len(s.choices) <= s.config.Choices {
@@ -110,8 +110,8 @@ func (s *snapshot) draw(into []int) {
 }
 
 // better returns the better of two endpoints: the fitter one, else the one with
-// less load. The order in which a and b were drawn is random, so that ties
-// favour nobody.
+// less load. The order in which a and b were drawn is random, so ties are
+// fair.
 func (s *snapshot) better(a *choice, fitA standing, b *choice, fitB standing, now int64) (*choice, standing) {
 	switch {
 	case fitA < fitB:

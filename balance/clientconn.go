@@ -280,8 +280,8 @@ type passage struct {
 	member *member[*connection]
 	once   sync.Once
 
-	// The caller's, to be told the end of the stream that it got: once that has
-	// ended, which may be before it was opened, and is the caller's.
+	// The caller's functions, called once when the stream that the caller got has
+	// ended, which may be before it was opened.
 	onFinish []func(error)
 	err      error
 	facts    atomic.Int32 // of these two
@@ -300,7 +300,7 @@ func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOpt
 	return stream, err
 }
 
-// end is told how the stream ended: by gRPC or the endpoint's stack, and by open
+// end takes the end of the stream, from gRPC or the endpoint's stack, or from open
 // if it was not opened.
 func (p *passage) end(err error) {
 	p.once.Do(func() {

@@ -47,7 +47,7 @@ type site struct {
 	changes chan discover.Change[string, string]
 
 	mu        sync.Mutex
-	listeners map[string]*bufconn.Listener // who can be reached
+	listeners map[string]*bufconn.Listener // of the servers that accept connections
 	servers   map[string]*grpc.Server
 	saw       []string         // the servers that RPCs came to
 	fails     map[string]error // what they answer
@@ -141,7 +141,7 @@ func (s *site) stop(name string) {
 	synctest.Wait()
 }
 
-// closed returns a server to which nobody can connect any more.
+// closed returns a server that accepts no more connections.
 func (s *site) closed(name string) *grpc.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,7 +331,7 @@ func TestClientConnStreamsInFlight(t *testing.T) {
 	}
 }
 
-// How long streams live bans nobody.
+// The lifetime of streams bans no endpoint.
 func TestClientConnLongStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, balance.ClientConfig{Balance: balance.Config{MaxBanned: 1}})
@@ -827,8 +827,8 @@ func echoUnary(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.
 	return err
 }
 
-// The caller's OnFinish options hear once how an RPC ended: not of the endpoints
-// that refused it, and also of one that was sent nowhere. The stack outside, which
+// The caller's OnFinish options run once for an RPC: not for the endpoints that
+// refused it, and also for an RPC that was sent nowhere. The stack outside, which
 // watches its streams in the same way, is not misled either.
 func TestClientConnOnFinish(t *testing.T) {
 	for name, outside := range map[string]*interceptors.Stack{"bare": nil, "in a stack": interceptors.New(interceptors.Timeout(time.Hour))} {

@@ -51,8 +51,8 @@ type Config struct {
 	// Outliers says when latency bans an endpoint.
 	Outliers Outliers
 	// MaxBanned is the share of the endpoints that may be banned at a time. 0
-	// means 0.5; at most 1. Negative: nobody is banned. What is wrong with more
-	// of them is most likely wrong with the client.
+	// means 0.5; at most 1. Negative: none is banned. When more of them fail,
+	// the fault is most likely the client's.
 	MaxBanned float64
 	// OnBanned says what becomes of a call when all endpoints that were looked
 	// at are banned. "" means [Use]: to send it to one of them, which is known
@@ -127,7 +127,7 @@ type Failures struct {
 // about the slowest call of a thousand.
 type Outliers struct {
 	// Consecutive is how many outliers in a row ban. 0 means 3. Negative:
-	// latency bans nobody.
+	// latency bans no endpoint.
 	Consecutive int
 	// BanFor is how long the first ban lasts, less up to a quarter that is left
 	// to chance; it doubles with each probe that is an outlier. 0 means 250 ms,
@@ -221,8 +221,8 @@ func (f Failures) circuit() breaker.Config {
 	}
 }
 
-// circuit returns the configuration of an endpoint's circuit for latency: what
-// it is told is a failure is an outlier.
+// circuit returns the configuration of an endpoint's circuit for latency, whose
+// failures are outliers.
 func (o Outliers) circuit() breaker.Config {
 	return breaker.Config{
 		Consecutive: cmp.Or(o.Consecutive, defaultOutliers),

@@ -40,8 +40,8 @@ func dial(address string, stack *interceptors.Stack, h *reachability, options []
 	c := &connection{address: address, stack: stack, reach: h, changed: make(chan struct{})}
 	failures, forget := reporting(c)
 	defer forget()
-	// An endpoint that nobody uses is not to lose its connection: it would not be
-	// ready, and so nobody would use it.
+	// An unused endpoint must keep its connection: without one it would not be ready,
+	// and so would never be used.
 	all := append([]grpc.DialOption{grpc.WithIdleTimeout(0), failures}, options...)
 	if stack != nil {
 		all = append(all, stack.DialOptions()...)
@@ -117,7 +117,8 @@ func (c *connection) count(counts bool) {
 	c.counted = counts
 }
 
-// report is told why the connection could not be made, and "" when it was.
+// report takes the reason why the connection could not be made, and "" when it was
+// made.
 func (c *connection) report(failure string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

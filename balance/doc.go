@@ -51,9 +51,9 @@
 // module avoids the endpoints that the RPC has tried, and never tries out a
 // banned one.
 //
-// # When there is nobody
+// # Without usable endpoints
 //
-// This is about the policy; [Balancer] and [ClientConn] say what they do.
+// This is about the policy; see [Balancer] and [ClientConn] for theirs.
 //
 // The picker never queues: gRPC would wake every waiting call at every change. A
 // call that finds no room at the endpoints that were looked at ends with

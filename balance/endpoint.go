@@ -24,7 +24,7 @@ type endpoint struct {
 	warm     atomic.Int64 // when its slow start ends
 	tracker  tracker
 	out      atomic.Bool // a circuit is not closed; counted in pool.out unless gone
-	gone     bool        // no longer there; guarded by pool.mu, which those who write out hold
+	gone     bool        // no longer there; guarded by pool.mu, which writers of out hold
 
 	failures breaker.Circuit
 	config   *settings
@@ -165,8 +165,8 @@ func (e *endpoint) cancel(now int64, p passes) {
 }
 
 // A visit is one call at an endpoint that it has entered, from its start to its
-// end. What is measured by its duration, and who is told of its outcome, is
-// decided here alone, for all balancers.
+// end. Its methods alone decide, for all balancers, which measurements its duration
+// enters and which circuits its outcome.
 type visit struct {
 	ticket turret.Ticket
 	passes passes

@@ -37,7 +37,7 @@ func TestClientConnGracefulStops(t *testing.T) {
 	})
 }
 
-// gracefulStop ends a server when its RPCs have ended. Nobody can connect to it
+// gracefulStop ends a server when its RPCs have ended. It accepts no connections
 // meanwhile.
 func (s *site) gracefulStop(name string) { s.closed(name).GracefulStop() }
 

@@ -67,7 +67,7 @@ func (g *group[K, S]) newMember(s S) *member[S] {
 	return &member[S]{endpoint: newEndpoint(&g.pool, g.config), service: s}
 }
 
-// dropped is told by the cache of each member that leaves it.
+// dropped is called by the cache for each member that leaves it.
 func (g *group[K, S]) dropped(key K, m *member[S], err error) {
 	g.forget(m.endpoint)
 	g.onLeft(m.service)
@@ -90,8 +90,8 @@ func (g *group[K, S]) ended(err error) {
 	g.settle()
 }
 
-// settle tells those who wait if they wait for nothing. (A group that is closed
-// tells them so itself.)
+// settle ends the waits of calls if no endpoint can come any more. (Closing a group
+// ends them by itself.)
 func (g *group[K, S]) settle() {
 	g.news.Lock()
 	defer g.news.Unlock()
@@ -100,8 +100,7 @@ func (g *group[K, S]) settle() {
 	}
 }
 
-// close drops all members and waits until nobody asks them, or the source, any
-// more.
+// close drops all members and waits until no goroutine uses them or the source.
 func (g *group[K, S]) close() {
 	g.cancel()
 	g.reading.Wait()
@@ -156,8 +155,7 @@ func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p pa
 	return held && g.cache.Check(chosen)
 }
 
-// enterInTurn is enter for calls that found nobody: they wait one behind the
-// other, so that a member which becomes ready does not wake all of them for one
+// enterInTurn is enter for calls that found no member: they wait in line, so that a member which becomes ready does not wake all of them for one
 // place.
 func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *tried.Record, stream bool) (*member[S], visit, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)

@@ -11,8 +11,8 @@ import (
 	"github.com/turret-go/turret/ready"
 )
 
-// A member is an endpoint that is a service: the service, what is known of it,
-// and who is using it. It stands for this service, not for whatever is under its
+// A member is an endpoint that is a service: the service, its measurements, and
+// the number of its users. It stands for this service, not for whatever is under its
 // key.
 type member[S ready.Readier] struct {
 	*endpoint
@@ -63,8 +63,8 @@ const (
 	// and what that costs grows with their number.
 	current = 256
 	// pace is how old a lineup of more may become, for each of its members, before
-	// it is looked at again. Whoever is in it and not ready is found out when it is
-	// asked; whoever is ready and not in it waits this long for its first call.
+	// it is rebuilt. A member in it that is not ready is found so when it is tried; a
+	// ready member that is not in it waits this long for its first call.
 	pace = int64(time.Microsecond)
 	// patience is how often a call asks members of such a lineup in vain before it
 	// wants a new one.
@@ -78,7 +78,7 @@ type roster[K comparable, S ready.Readier] struct {
 	count  func(ready int) // is called with the size of each new lineup
 
 	newest   atomic.Pointer[lineup[K, S]]
-	building sync.Mutex // of those who make a lineup
+	building sync.Mutex // held while a lineup is made
 }
 
 // lineup returns the members to choose from: those of this moment if fresh is
@@ -104,7 +104,7 @@ func (r *roster[K, S]) line(now int64) *lineup[K, S] {
 	defer r.building.Unlock()
 	listed := r.cache.Members()
 	if l := r.newest.Load(); l != nil && same(l.listed, listed) {
-		return l // somebody was quicker
+		return l // another call was quicker
 	}
 	members := listed
 	if r.config.Seed != 0 {

@@ -51,7 +51,7 @@ func reporting(c *connection) (option grpc.DialOption, forget func()) {
 type reportTo struct {
 	serviceconfig.LoadBalancingConfig
 
-	connection *connection // nil for a number that nobody has
+	connection *connection // nil for an unknown number
 }
 
 type reportingBuilder struct{}
@@ -99,7 +99,7 @@ func (r *reporter) UpdateState(s balancer.State) {
 				c.report(err.Error())
 			}
 		}
-		c.setUp(false) // before those who are handed back choose again
+		c.setUp(false) // before the RPCs that are handed back choose again
 		s.Picker = handBack{}
 	}
 	r.ClientConn.UpdateState(s)

@@ -53,13 +53,13 @@ func randomness(seed uint64) func() uint64 {
 	}
 }
 
-// vacancies tell those who wait that an endpoint with a limit has room again.
-// Nobody pays for it while nobody waits.
+// vacancies wake waiting calls when an endpoint with a limit has room again. They
+// cost nothing while no call waits.
 type vacancies struct {
 	waiting atomic.Int64
 
 	mu    sync.Mutex
-	freed chan struct{} // closed and replaced at each vacancy; nil if nobody has asked
+	freed chan struct{} // closed and replaced at each vacancy; nil if no call waits for it
 }
 
 // watch returns a channel that is closed at the next vacancy. stop is to be called

@@ -63,8 +63,8 @@ func (l *list[K, S]) Next(ctx context.Context) (c Change[K, S], err error) {
 }
 
 // Channel returns a [Source] of what comes out of changes. It ends when changes
-// is closed. Who sends should expect that nobody receives any more when the
-// source is no longer used. It panics if changes is nil, from which nothing would
+// is closed. A sender must expect that its sends block once the source is no
+// longer used. It panics if changes is nil, from which nothing would
 // ever come.
 func Channel[K comparable, S any](changes <-chan Change[K, S]) Source[K, S] {
 	if changes == nil {

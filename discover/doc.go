@@ -7,7 +7,7 @@
 // Source. [Map] puts layers around each service of a source.
 //
 // Keys are unique among the services that are there. Inserting under a key that
-// is taken replaces the service: who uses the source goes on with the old one
+// is taken replaces the service: users of the source go on with the old one
 // until the new one is ready. A key may be used again after its removal.
 //
 // A source that ends says only that nothing will change any more: the services

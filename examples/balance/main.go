@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string, out io.Writer, live bool) error {
 }
 
 // compare sends the same load through every policy at once, to one fleet, and
-// returns what each saw. watch is told of the results as they grow, and
+// returns what each saw. watch gets the results as they grow, and
 // returns a function that ends the watching.
 func compare(ctx context.Context, load demo.Load, watch func([]*demo.Results) func()) ([]*demo.Results, error) {
 	var servers []demo.Server

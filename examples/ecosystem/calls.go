@@ -79,7 +79,7 @@ func as(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "bearer "+token)
 }
 
-// occupy makes an RPC that takes a place of the server until it is told to leave.
+// occupy makes an RPC that takes a place of the server until leave is called.
 func occupy(ctx context.Context, c echov1.EchoServiceClient) (leave func() error, err error) {
 	s, err := c.BidiStream(as(ctx, "a1"))
 	if err != nil {

@@ -24,7 +24,7 @@ func TestTable(t *testing.T) {
 			rows[cells[1]] = cells[2:7]
 		}
 	}
-	for scene, want := range map[string][2]string{ // who decides, and how
+	for scene, want := range map[string][2]string{ // the layer that decides, and the status
 		"no token":                 {"auth, theirs", "UNAUTHENTICATED"},
 		"bob's token":              {"Filter, ours", "PERMISSION_DENIED"},
 		"an invalid request":       {"validator, theirs", "INVALID_ARGUMENT"},

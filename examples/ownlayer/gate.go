@@ -18,7 +18,7 @@ type Drain struct {
 	mu      sync.Mutex
 	inside  int
 	closed  bool
-	drained chan struct{} // closed when the gate is, and nobody is inside
+	drained chan struct{} // closed when the gate is closed and no call is inside
 }
 
 // NewDrain returns an open Drain.

@@ -15,7 +15,7 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
-// roundRobin is what gRPC offers who wants to use all servers.
+// roundRobin is gRPC's own policy that uses all servers.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // names are those of the three servers.

@@ -1,6 +1,6 @@
 // Package background runs work that belongs to a service and not to one call of
-// it. What goes wrong there has no caller whom it could reach as a panic, and
-// must not end the process either: it becomes an error.
+// it. A panic there could reach no caller and must not end the process: it
+// becomes an error.
 package background
 
 import (
@@ -35,8 +35,8 @@ func Go(wg *sync.WaitGroup, what string, f func() error, done func(error)) {
 	})
 }
 
-// Close closes s if it has a method Close() error or Close(). What it returns has
-// nobody who could be told; if it panics, that is logged as a panic of what.
+// Close closes s if it has a method Close() error or Close(). Its error is
+// dropped; a panic is logged as a panic of what.
 func Close(what string, s any) {
 	defer caught(what, func() {})
 	switch s := s.(type) {

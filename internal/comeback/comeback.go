@@ -1,6 +1,5 @@
-// Package comeback reads what a server that fails or refuses an RPC says about
-// coming back. Whoever hears of it (a retry, a hedge, a breaker, a balancer)
-// hears the same.
+// Package comeback reads from the error of an RPC when the server wants the next
+// attempt. All of its users (retry, hedge, breaker, balancer) read the same.
 package comeback
 
 import (

@@ -100,18 +100,15 @@ func parseText(name, text string) (*goFile, error) {
 
 // pending are directories to which the rules of shape and words do not apply yet.
 var pending = []string{
-	".", "adaptive", "balance", "breaker", "buffer", "discover", "examples", "hedge", "internal", "interceptors", "limit",
-	"load", "ready", "reconnect", "retry", "shed", "throttle", "timeout", "trace", "turrettest",
+	".", "adaptive", "breaker", "buffer", "hedge", "interceptors", "limit",
+	"ready", "load", "reconnect", "retry", "shed", "throttle", "timeout", "trace", "turrettest",
 }
 
 // settled reports whether all rules apply to the files of a directory.
 func settled(dir string) bool {
 	first, _, _ := strings.Cut(dir, "/")
-	return !slices.Contains(pending, first) || slices.Contains(settledBelow, dir)
+	return !slices.Contains(pending, first)
 }
-
-// settledBelow are directories below pending ones to which the rules apply.
-var settledBelow = []string{"internal/conventions", "internal/docs", "internal/echo", "internal/fakeconn", "internal/oracle", "internal/wire"}
 
 // all returns the files that keep selects, and fails if there are too few.
 func all(t *testing.T, keep func(*goFile) bool) []*goFile {

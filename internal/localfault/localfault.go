@@ -3,8 +3,8 @@
 // credentials that fail, metadata that may not be sent. Such an error says nothing
 // about the server, although its code is one that a server might send.
 //
-// gRPC gives these errors no type and no detail of their own, so they are told by
-// code and text. The tests of package interceptors have gRPC make each of them,
+// gRPC gives these errors no type and no detail of their own, so they are recognised
+// by code and text. The tests of package interceptors have gRPC make each of them,
 // and fail when a version of gRPC changes its words.
 package localfault
 

@@ -1,5 +1,5 @@
-// Package onfinish keeps the promise of grpc.OnFinish, to be called once for each
-// RPC, where one RPC of the caller is several of gRPC.
+// Package onfinish calls grpc.OnFinish functions once for each RPC, as gRPC
+// promises, where one RPC of the caller is several of gRPC.
 package onfinish
 
 import (
@@ -10,8 +10,8 @@ import (
 
 // Take returns opts without its OnFinish options, and these. gRPC would call them
 // once for each attempt, with its status, and not at all for an RPC that was
-// refused; who takes them calls them once, with what the caller gets. It does not
-// allocate if there are none. Who appends to rest gets a copy.
+// refused; the taker must call them once, with what the caller gets. Take does not
+// allocate if there are none. Appending to rest copies it.
 func Take(opts []grpc.CallOption) (rest []grpc.CallOption, onFinish []func(error)) {
 	for i, o := range opts {
 		f, ok := o.(grpc.OnFinishCallOption)

@@ -2,7 +2,7 @@
 // them have to tell each other: which endpoints were tried, whether the RPC is
 // a stream, and how a stream really ended.
 //
-// Whoever sends an RPC more than once (Retry, Hedge) makes one [Record] for
+// Code that sends an RPC more than once (Retry, Hedge) makes one [Record] for
 // the RPC and calls every attempt with the context of [NewContext], or one
 // derived from it. A picker finds the Record with [FromContext].
 package tried
@@ -19,7 +19,7 @@ import (
 const remembered = 8
 
 // ErrReplaced is the end of an attempt of a stream that gRPC replaced by
-// another one on its own, without telling anybody why.
+// another one on its own, without giving the reason.
 var ErrReplaced = errors.New("tried: the attempt was replaced by another one")
 
 // A Kind says what a Record's RPC is.
@@ -29,8 +29,8 @@ type Kind uint8
 const (
 	// Unary: the time from pick to end is the latency of the endpoint.
 	Unary Kind = iota
-	// Stream: the time from pick to end is the life of the stream, and whoever
-	// made the Record promises to call End when an attempt is over.
+	// Stream: the time from pick to end is the life of the stream, and the
+	// maker of the Record must call End when an attempt is over.
 	Stream
 )
 
@@ -50,8 +50,7 @@ type Record struct {
 var expected atomic.Bool
 
 // Expect says that this program has pickers that look for Records. Package
-// balance calls it in an init function: whoever sends RPCs need not make
-// Records that nobody will ask.
+// balance calls it in an init function. Without it, no Records need to be made.
 func Expect() { expected.Store(true) }
 
 // Expected reports whether Expect was called.
@@ -126,10 +125,10 @@ func (r *Record) Has(id uint64) bool {
 	return false
 }
 
-// Await makes f hear how the running attempt of a stream ended, because
-// balancer.DoneInfo may say nil of one that failed: the failure that SendMsg
+// Await calls f with the end of the running attempt of a stream, because the error
+// in balancer.DoneInfo may be nil for one that failed: the failure that SendMsg
 // noticed is not passed on. f is called once, by End, with no lock held. When
-// gRPC replaces an attempt on its own, the earlier f hears ErrReplaced.
+// gRPC replaces an attempt on its own, the earlier f gets ErrReplaced.
 func (r *Record) Await(f func(err error)) {
 	if earlier := r.swap(f); earlier != nil {
 		earlier(ErrReplaced)

@@ -22,7 +22,7 @@ func TestNoRecord(t *testing.T) {
 	}
 }
 
-// expectedAtFirst is asked before any test runs: nobody takes Expect back.
+// expectedAtFirst is read before any test runs: Expect cannot be undone.
 var expectedAtFirst = tried.Expected()
 
 func TestExpect(t *testing.T) {
@@ -79,11 +79,11 @@ func TestEnd(t *testing.T) {
 	broken := errors.New("broken")
 	var heard []error
 	hear := func(err error) { heard = append(heard, err) }
-	r.End(broken) // nobody waits
+	r.End(broken) // nothing waits
 	r.Await(hear)
 	r.Await(hear) // gRPC replaced the first attempt
 	r.End(broken)
-	r.End(nil) // nobody waits any more
+	r.End(nil) // nothing waits any more
 	if len(heard) != 2 || !errors.Is(heard[0], tried.ErrReplaced) || !errors.Is(heard[1], broken) {
 		t.Fatalf("heard %v, want ErrReplaced and broken", heard)
 	}

@@ -25,7 +25,7 @@ func NewResults() *Results {
 	return &Results{latency: map[string]*hdrhistogram.Histogram{}, answers: map[string]int{}, failed: map[codes.Code]int{}}
 }
 
-// slowest is the longest latency that is told from others, in microseconds.
+// slowest is the longest latency that is distinguished, in microseconds.
 const slowest = int64(time.Minute / time.Microsecond)
 
 func (r *Results) add(kind, server string, took time.Duration, err error) {
