@@ -55,7 +55,7 @@ func (c *call) end(d balancer.DoneInfo) {
 	}
 	now := e.pool.now()
 	if c.stream {
-		endStream(e, c.ctx, now, &c.visit, d)
+		endStream(c.ctx, e, now, &c.visit, d)
 	} else {
 		o, retryAfter := outcome(c.ctx, d)
 		e.finish(&c.visit, now, o, retryAfter)
@@ -68,7 +68,7 @@ func (c *call) end(d balancer.DoneInfo) {
 }
 
 // endStream is end for a stream.
-func endStream(e *endpoint, ctx context.Context, now int64, v *visit, d balancer.DoneInfo) {
+func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer.DoneInfo) {
 	record := tried.FromContext(ctx)
 	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d)
