@@ -73,9 +73,15 @@ func typeName(m any) string {
 // kind that can be decoded into.
 func newMessage(m any) any { return newOf(messageType(m)) }
 
-// messageType returns the type of m, for newOf: for those who do not want to
-// keep m, which may change.
-func messageType(m any) any {
+// messageType returns the type of m, for newOf, so that m itself need not be kept:
+// it may change. It is nil if there is none: a message of protobuf that wraps
+// another one may panic where it is asked.
+func messageType(m any) (t any) {
+	defer func() {
+		if recover() != nil {
+			t = nil
+		}
+	}()
 	if p, ok := m.(proto.Message); ok {
 		return p.ProtoReflect().Type()
 	}
@@ -110,7 +116,12 @@ func snapshot(reply any) any {
 	return v.Elem().Interface()
 }
 
+// restoreReply makes reply what it was before an attempt: was, of snapshot, or empty.
+//
+// A message of protobuf that wraps another one may panic when it is reset. There is
+// nothing to restore in one then.
 func restoreReply(reply, was any) {
+	defer func() { _ = recover() }()
 	v := reflect.ValueOf(reply)
 	if v.Kind() != reflect.Pointer || v.IsNil() {
 		return

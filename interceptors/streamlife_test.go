@@ -282,7 +282,7 @@ func TestStreamThatDoesNotOpen(t *testing.T) {
 	}{
 		{"gRPC refuses", func(w *world, k interceptors.Kind, _ *room) *rpc {
 			return w.do(unsendable(w.t.Context()), k, nil)
-		}, codes.Internal, turret.Failure},
+		}, codes.Internal, turret.Ignored},
 		{"cannot connect", func(w *world, k interceptors.Kind, _ *room) *rpc {
 			w.Server.Stop()
 			return w.do(w.t.Context(), k, nil)
