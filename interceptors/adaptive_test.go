@@ -15,6 +15,7 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/throttle"
 )
@@ -155,6 +156,10 @@ func TestOverloadLayersRefuseInvalidConfigs(t *testing.T) {
 		"AdaptiveLimit": func() { interceptors.AdaptiveLimit(adaptive.Config{Max: -1}) },
 		"AdmitAdaptive": func() { interceptors.AdmitAdaptive(nil) },
 		"Throttle":      func() { interceptors.Throttle(throttle.Config{K: 1}) },
+		"PerKey": func() {
+			interceptors.PerKey(func(context.Context, *interceptors.RPC) string { return "" }, limit.KeyedConfig{MaxKeys: -1})
+		},
+		"PerKey, no key": func() { interceptors.PerKey(nil, limit.KeyedConfig{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {

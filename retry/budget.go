@@ -274,7 +274,9 @@ func (t *tally) room() int64 {
 
 // longRoom returns the units that the bound over the Window leaves. It requires
 // that t.mu is held.
-func (t *tally) longRoom() int64 { return t.called()*t.ratio + t.free - t.spent*million }
+func (t *tally) longRoom() int64 {
+	return t.called()*t.ratio + t.free - t.spent*million
+}
 
 // shortRoom returns the units that the short bound over n buckets leaves. It
 // requires that t.mu is held.
