@@ -60,7 +60,7 @@ type batch[Req, Res any] struct {
 	inHand int           // requests that were taken and whose reply was not yielded
 	line   []*reply[Res] // replies to yield, in this order; the first may not be over
 	ended  bool          // there will be no more of them
-	left   bool          // nobody wants more
+	left   bool          // the caller wants no more
 }
 
 // A reply is what became of one request.
@@ -152,8 +152,8 @@ func (b *batch[Req, Res]) feed(ctx context.Context, reqs iter.Seq[Req]) {
 	})
 }
 
-// room waits until one more request may be taken, and reports false if nobody
-// wants it.
+// room waits until one more request may be taken, and reports false if it is
+// not wanted.
 func (b *batch[Req, Res]) room() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

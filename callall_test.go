@@ -351,34 +351,38 @@ func TestCallAllLeft(t *testing.T) {
 	}
 }
 
+// An end is how a loop over the results of CallAll ended.
+type end struct {
+	panicked any
+	exited   bool
+}
+
+// loop runs the loop over all on a goroutine of its own.
+func loop(t *testing.T, all iter.Seq2[int, error]) (results int, e end) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.exited = true
+		defer func() {
+			if e.panicked = recover(); e.panicked != nil {
+				e.exited = false
+			}
+		}()
+		for _, err := range all {
+			if err != nil {
+				t.Error(err)
+			}
+			results++
+		}
+		e.exited = false
+	}()
+	<-done
+	return results, e
+}
+
 // What panics or exits on another goroutine does so in the loop, after the
 // results before it.
 func TestCallAllPanics(t *testing.T) {
-	type end struct {
-		panicked any
-		exited   bool
-	}
-	run := func(t *testing.T, all iter.Seq2[int, error]) (results int, e end) {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			e.exited = true
-			defer func() {
-				if e.panicked = recover(); e.panicked != nil {
-					e.exited = false
-				}
-			}()
-			for _, err := range all {
-				if err != nil {
-					t.Error(err)
-				}
-				results++
-			}
-			e.exited = false
-		}()
-		<-done
-		return results, e
-	}
 	boom := func() { panic("boom") }
 	inCall := func(f func()) (turret.Service[int, int], iter.Seq[int]) {
 		return turret.ServiceFunc(func(_ context.Context, n int) (int, error) {
@@ -418,7 +422,7 @@ func TestCallAllPanics(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachCallAll(t, func(t *testing.T, all callAll) {
 				s, reqs := tt.where(tt.f)
-				results, got := run(t, all(t.Context(), s, reqs, 1))
+				results, got := loop(t, all(t.Context(), s, reqs, 1))
 				if got != tt.want || results != 2 {
 					t.Errorf("%d results and %+v, want 2 and %+v", results, got, tt.want)
 				}

@@ -216,7 +216,7 @@ func (d *Description) Chain(service, end any) {
 
 // Forward adds what x says of itself, as if x were asked in place of the caller:
 // a wrapper that has little to say forwards to what it wraps. If x is no
-// Describer, its type and String are told.
+// Describer, its type and String are added.
 func (d *Description) Forward(x any) {
 	if d.forwards++; d.forwards > mostForwards {
 		d.State(aboutDescription, "forwards without end")

@@ -15,9 +15,9 @@
 //
 // There is no separate reservation step. A service at capacity makes Call wait
 // in line until there is room or ctx is done, so no layer can forget to
-// forward backpressure. Ready tells those who choose between services (a
-// balancer, a load shedder, a health check) whether there was room a moment
-// ago, and takes nothing.
+// forward backpressure. Ready is for code that chooses between services
+// (a balancer, a load shedder, a health check): it returns whether there was room a
+// moment ago, and takes nothing.
 //
 // # Gates
 //

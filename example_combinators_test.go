@@ -115,17 +115,17 @@ func ExampleFilter() {
 		if id, ok := users[token]; ok {
 			return id, nil
 		}
-		return 0, errors.New("who are you?")
+		return 0, errors.New("your name, please")
 	})(turret.ServiceFunc(func(_ context.Context, id int) (string, error) { return fmt.Sprint("hello, user ", id), nil }))
 
 	fmt.Println(service.Call(context.Background(), "token of ann"))
 	fmt.Println(service.Call(context.Background(), "guess"))
 	// Output:
 	// hello, user 1 <nil>
-	//  who are you?
+	//  your name, please
 }
 
-// One service for those who read and one for those who write.
+// One service for reads and one for writes.
 func ExampleSteer() {
 	named := func(name string) Service {
 		return turret.ServiceFunc(func(_ context.Context, req string) (string, error) { return name + ": " + req, nil })
@@ -181,7 +181,7 @@ func ExampleDo() {
 	service := turret.Gated[string, string](places, nil)(turret.ServiceFunc(
 		func(_ context.Context, req string) (string, error) { return "did " + req, nil }))
 
-	ticket, _ := places.Enter(context.Background()) // somebody has the only place
+	ticket, _ := places.Enter(context.Background()) // another call has the only place
 	_, err := service.Call(context.Background(), "now")
 	fmt.Println(err)
 

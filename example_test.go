@@ -86,7 +86,7 @@ func ExampleGated() {
 	// concurrency limit: 0 of 1 in flight, 0 waiting, 2 entered, 1 refused
 }
 
-// A Refusal says who refused, why, and when to come back.
+// A Refusal has the layer, the reason, and when to try again.
 func ExampleRefusal() {
 	bucket := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour, Burst: 1}, limit.Queue{})
 	service := turret.Gated[string, string](bucket, nil)(turret.ServiceFunc(
@@ -102,7 +102,7 @@ func ExampleRefusal() {
 	// true true
 }
 
-// ReadyNow is for those who choose between services.
+// ReadyNow is for code that chooses between services.
 func ExampleReadyNow() {
 	full := turret.Gated[string, string](limit.NewConcurrency(0, limit.Queue{}), nil)(turret.ServiceFunc(
 		func(_ context.Context, req string) (string, error) { return req, nil }))

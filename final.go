@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Final reports whether err, an error of Ready, says that the service will
-// never be ready again, so that whoever chooses between services drops it. Such
+// Final reports whether err, an error of Ready, means that the service will
+// never be ready again, so that balancers drop it. Such
 // an error matches neither [ErrNotReady] nor an error of a context: a service
 // that fails for good says so with an error of its own. Final(nil) is false.
 //

@@ -7,7 +7,7 @@ import (
 	"reflect"
 )
 
-// A Gate decides whether a call may start, and hears how it went. It knows
+// A Gate decides whether a call may start, and Leave takes how it went. It knows
 // nothing of requests, so one Gate may guard services of different types, and a
 // balancer may keep one for each endpoint. Its methods may be called
 // concurrently.
@@ -28,8 +28,8 @@ type Gate interface {
 	Enter(ctx context.Context) (Ticket, error)
 
 	// TryEnter takes room that is free now, or refuses. It never waits and
-	// never overtakes those who wait in line. ctx says on whose behalf it asks
-	// (a tenant, a priority); whether ctx is done does not matter.
+	// never overtakes calls that wait in line. ctx carries on whose behalf the
+	// call is made (a tenant, a priority); whether ctx is done does not matter.
 	TryEnter(ctx context.Context) (Ticket, error)
 
 	// Leave gives back the room that t stands for and says how the call went.
@@ -40,7 +40,7 @@ type Gate interface {
 }
 
 // A Ticket is what a [Gate] wants to remember of one call between Enter and
-// Leave. Its meaning is the Gate's own; nobody else reads or changes it. It is
+// Leave. Only the Gate reads and changes it. It is
 // a plain value, so that entering a gate need not allocate.
 type Ticket struct {
 	Start int64  // an instant on the gate's own clock

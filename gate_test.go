@@ -17,7 +17,7 @@ import (
 type classifier func(ctx context.Context, req, res string, err error) turret.Outcome
 
 // TestGatedLeavesOnEveryWayOut runs a call that ends in each possible way and
-// looks what the gate heard: one outcome, and nobody inside.
+// checks what the gate got: one outcome, and no call left inside.
 func TestGatedLeavesOnEveryWayOut(t *testing.T) {
 	overload := func(context.Context, string, string, error) turret.Outcome { return turret.Overload }
 	tests := map[string]struct {
@@ -109,7 +109,7 @@ func TestGatedPassesResultsOn(t *testing.T) {
 	}
 }
 
-// shut is a gate that lets nobody in.
+// shut is a gate that lets no call in.
 type shut struct {
 	open
 

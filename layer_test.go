@@ -103,7 +103,7 @@ func TestFunc(t *testing.T) {
 	}
 }
 
-// asks is a service that notes who asked whether it is ready.
+// asks is a service that records the contexts of Ready.
 type asks struct {
 	Service
 

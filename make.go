@@ -11,8 +11,8 @@ import "context"
 //		func(ctx context.Context, address string) (turret.Service[Req, Res], error) { ... })
 //
 // The function has to return a Service, not a type that is one. What a Maker has
-// made belongs to who called it; whether that one closes it is up to the two of
-// them. Package reconnect does.
+// made belongs to its caller, which may close it if that type has a Close. Package
+// reconnect does.
 type Maker[Target, Req, Res any] = Service[Target, Service[Req, Res]]
 
 // Shared returns a [Maker] that gives out s for every target. It is ready at

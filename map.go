@@ -129,8 +129,8 @@ func AndThen[Req, Res, Out any](f func(ctx context.Context, res Res) (Out, error
 //
 // The error of f is final: it matches [ErrNotReady] only if f's own error does.
 //
-// A filter never changes readiness, and f is asked before the call waits for
-// room: a request that is rejected has cost nobody a place. (Tower's filters wait
+// A filter never changes readiness, and f runs before the call waits for
+// room: a rejected request takes no place. (Tower's filters wait
 // for the inner service before they look at the request: tower issue 180.)
 func Filter[Res, In, Req any](f func(ctx context.Context, in In) (Req, error)) func(Service[Req, Res]) Service[In, Res] {
 	mustFunction("Filter", f == nil)

@@ -313,7 +313,7 @@ func TestOptional(t *testing.T) {
 func TestSharedOfAFailedService(t *testing.T) {
 	inner := turrettest.NewMock[string, string](t)
 	maker := turret.Shared[int](inner)
-	inner.Allow(0) // it is for whoever gets the service to wait
+	inner.Allow(0) // the user of the service waits, not Make
 	if err := turret.ReadyNow(maker); err != nil {
 		t.Errorf("Ready: %v, want nil", err)
 	}

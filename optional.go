@@ -14,8 +14,8 @@ var ErrNone = errors.New("no service")
 const ReasonNoService = "NO_SERVICE"
 
 // Optional returns s, or, if s is nil, a [Service] that refuses every call with
-// [ErrNone]. That one is always ready, as Tower's is: whoever waits for it would
-// wait for nothing. To leave out a layer no Optional is needed: [Stack] skips a
+// [ErrNone]. That one is always ready, as Tower's is: a wait would
+// be for nothing. To leave out a layer no Optional is needed: [Stack] skips a
 // nil one.
 func Optional[Req, Res any](s Service[Req, Res]) Service[Req, Res] {
 	if s == nil {

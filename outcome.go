@@ -19,8 +19,8 @@ const (
 	Success Outcome = iota + 1
 	// Failure: the other side is unwell. Also a panic or a runtime.Goexit
 	// below, and a deadline that passed while waiting for the other side,
-	// whoever set it: otherwise an address that swallows requests would never
-	// count as unwell.
+	// also the caller's own: otherwise an address that swallows requests would
+	// never count as unwell.
 	Failure
 	// Overload: the other side said that it has too much to do.
 	Overload

@@ -22,7 +22,7 @@ const (
 	KindOverloaded Kind = iota
 	// KindRateLimited: the caller asks more often than it may.
 	KindRateLimited
-	// KindUnavailable: there is nobody to ask.
+	// KindUnavailable: there is no server to ask.
 	KindUnavailable
 )
 
@@ -77,7 +77,7 @@ type Refusal struct {
 	Err error
 }
 
-// Error says who refused and why, in one line.
+// Error returns the layer and the reason, in one line.
 func (r *Refusal) Error() string {
 	text := r.Reason
 	if r.Err != nil {
@@ -115,9 +115,9 @@ func (e *notReadyError) Unwrap() error        { return e.err }
 func (e *notReadyError) Is(target error) bool { return target == ErrNotReady }
 
 // Sent returns an error with the text of err that matches everything that err
-// matches, but not [ErrNotReady]: the request may have been sent. Whoever sends
+// matches, but not [ErrNotReady]: the request may have been sent. Code that sends
 // a request more than once, or may have sent it before the last refusal,
-// returns Sent(err). An error that does not match ErrNotReady, and nil, are
+// must return Sent(err). An error that does not match ErrNotReady, and nil, are
 // returned as they are.
 func Sent(err error) error {
 	if !errors.Is(err, ErrNotReady) {

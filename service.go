@@ -24,8 +24,8 @@ import "context"
 // use ctx after it has returned. Its error is one of
 //
 //   - an error that matches ErrNotReady, or ctx's own error: not ready now;
-//   - any other error: the service will never be ready again. Whoever chooses
-//     between services drops it.
+//   - any other error: the service will never be ready again. Balancers
+//     drop it.
 //
 // A service made of several gates asks them in turn, outermost first; each had
 // room when it was asked.
@@ -51,7 +51,7 @@ func ServiceFunc[Req, Res any](f func(ctx context.Context, req Req) (Res, error)
 }
 
 // ReadyNow reports without waiting whether s has room: nil, or the error of
-// Ready. It asks for nobody in particular: s sees a context without values.
+// Ready. s sees a context without values.
 func ReadyNow[Req, Res any](s Service[Req, Res]) error {
 	return s.Ready(ended)
 }

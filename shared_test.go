@@ -60,8 +60,8 @@ func TestSharedLimit(t *testing.T) {
 	})
 }
 
-// A limit of 0 admits nobody to either service until it is raised, and one of
-// MaxInt everybody.
+// A limit of 0 admits no call to either service until it is raised, and one of
+// MaxInt every call.
 func TestSharedLimitAtTheEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places := limit.NewConcurrency(0, limit.Queue{Max: limit.Unbounded})
@@ -85,7 +85,7 @@ func TestSharedLimitAtTheEdges(t *testing.T) {
 	})
 }
 
-// Who waits in Do is told when there is room, and leaves nobody behind when it
+// A wait in Do ends when there is room, and leaves nothing behind when the caller
 // gives up.
 func TestDoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestCombinatorsCancelledWhileTheyWait(t *testing.T) {
 	}
 }
 
-// Who is in line inside of a combinator leaves it with its context.
+// A caller in line inside of a combinator leaves it with its context.
 func TestCombinatorsCancelledInLine(t *testing.T) {
 	layers := combinators()
 	layers["Steer"] = func(s Service) Service { return turret.Steer(first, s) }

@@ -14,7 +14,7 @@ import (
 //
 // Which service a request goes to is not known before it is there, so Steer is
 // ready when all services are, as Tower's is: it asks one after the other. One
-// that fails for good makes all of it fail; see [SteerLive]. Call asks nobody:
+// that fails for good makes all of it fail; see [SteerLive]. Call checks no readiness:
 // it waits, or is refused, at the service that was picked and nowhere else.
 //
 // Steer panics if pick is nil, if there are no services, or if one is nil.

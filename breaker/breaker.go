@@ -18,7 +18,7 @@ var ErrOpen = errors.New("circuit breaker is open")
 // layerName is the name in the refusals.
 const layerName = "breaker"
 
-// probing is the refusal while a probe runs: nobody knows for how long.
+// probing is the refusal while a probe runs: for how long is not known.
 var probing = &turret.Refusal{
 	Kind: turret.KindUnavailable, Layer: layerName, Reason: turret.ReasonCircuitOpen, Err: ErrOpen,
 }

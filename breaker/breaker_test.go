@@ -118,7 +118,7 @@ func TestReady(t *testing.T) {
 	})
 }
 
-// OnChange hears of every change in order, and may call back in.
+// OnChange is called for every change in order, and may call the breaker.
 func TestOnChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b *breaker.Breaker
@@ -159,7 +159,7 @@ func TestOnChangePanics(t *testing.T) {
 	}
 }
 
-// As a layer, a breaker hears of every way out.
+// As a layer, a breaker gets every way out.
 func TestGated(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 2, Backoff: retry.Backoff{Base: time.Hour, Max: time.Hour}})
 	service := turret.Gated[string, string](b, nil)(turret.ServiceFunc(func(context.Context, string) (string, error) {

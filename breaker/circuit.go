@@ -99,7 +99,7 @@ type Circuit struct {
 	enters [HalfOpen + 1]uint64 // how often each state was entered from another
 	random func() uint64
 
-	wake       chan struct{} // closed and replaced at every change; nil if nobody waits
+	wake       chan struct{} // closed and replaced at every change; nil if no call waits
 	changes    []change
 	delivering bool
 }
@@ -191,7 +191,7 @@ func (c *Circuit) enterSlowly(now int64) (t turret.Ticket, wait time.Duration, o
 }
 
 // roomLocked reports whether a half-open circuit lets a probe in. A probe that
-// takes longer than the longest open period keeps nobody out any more: it may
+// takes longer than the longest open period keeps no call out any more: it may
 // be a stream that lives for hours.
 func (c *Circuit) roomLocked(now int64) bool {
 	if c.probe == noProbe {

@@ -47,9 +47,9 @@ type Config struct {
 	// of one server do not all probe it at the same instant. The other values
 	// mean what [retry.Backoff] says, except that Base must not be negative.
 	Backoff retry.Backoff
-	// OnChange, if not nil, is told of each change of state, in order, one at
-	// a time, with no lock held: it may call the breaker's methods. Of the change
-	// to HalfOpen it is told when the first probe enters, which may be long after
+	// OnChange, if not nil, is called for each change of state, in order, one at
+	// a time, with no lock held: it may call the breaker's methods. For the change
+	// to HalfOpen it is called when the first probe enters, which may be long after
 	// the open period: a breaker has no timer. It runs on the goroutine of the
 	// call that caused the change, or of a call that caused an earlier one. If it
 	// panics, the panic is that call's.

@@ -10,8 +10,8 @@ import (
 	"github.com/turret-go/turret/limit"
 )
 
-// BenchmarkBuffer measures what a buffer adds: with one caller, who never waits,
-// and with 64 for one place, nearly all of whom do.
+// BenchmarkBuffer measures what a buffer adds: with one caller, which never waits,
+// and with 64 callers for one place, nearly all of which wait.
 func BenchmarkBuffer(b *testing.B) {
 	ok := turret.ServiceFunc(func(_ context.Context, req int) (int, error) { return req, nil })
 	b.Run("one caller", func(b *testing.B) {

@@ -72,9 +72,9 @@ func mustBound(constructor string, n int) {
 // buffer was closed, or when the inner service was found to have failed.
 func (b *Buffer[Req, Res]) Ready(ctx context.Context) error { return b.line.ready(ctx) }
 
-// Close refuses all who wait and all who come from now on, with [ErrClosed].
+// Close refuses all calls that wait and all later ones, with [ErrClosed].
 // Calls that have got in go on. There is nothing else to release, so a buffer
-// that is dropped with nobody in it need not be closed. Closing again does
+// that is dropped with no call in it need not be closed. Closing again does
 // nothing.
 func (b *Buffer[Req, Res]) Close() { b.line.close(errClosed) }
 
@@ -83,15 +83,15 @@ func (b *Buffer[Req, Res]) Close() { b.line.close(errClosed) }
 // again.
 const patience = 3
 
-// Call calls the inner service when that is ready and all who came before have
+// Call calls the inner service when that is ready and all earlier callers have
 // called it.
 func (b *Buffer[Req, Res]) Call(ctx context.Context, req Req) (res Res, err error) {
 	number, first, err := b.line.arrive()
 	if err != nil {
 		return res, err
 	}
-	// Asked for nobody in particular, which costs nothing: if the answer is
-	// another one for this caller, it asks again in line, or is refused.
+	// ReadyNow costs nothing. If the result differs for this caller, the caller
+	// checks again in line, or is refused.
 	goes := first && turret.ReadyNow(b.inner) == nil
 	for refusals := 0; ; goes = false {
 		var w *waiter
@@ -105,8 +105,8 @@ func (b *Buffer[Req, Res]) Call(ctx context.Context, req Req) (res Res, err erro
 		if err == nil || !errors.Is(err, turret.ErrNotReady) || ctx.Err() != nil {
 			return res, err
 		}
-		// Room that was taken is told by Ready, or by a call that has given it
-		// back since. Anything else cannot be waited for.
+		// Ready, or the end of a call, signals that room came back. Nothing else
+		// can be waited for.
 		if !b.readyFor(ctx) || b.over.Load() != over {
 			refusals = 0
 			continue

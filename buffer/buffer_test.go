@@ -28,7 +28,7 @@ type (
 	Buffer  = buffer.Buffer[int, int]
 )
 
-// A rig is a buffer over a limit over a service that answers when it is told to.
+// A rig is a buffer over a limit over a service that answers when the test lets it.
 type rig struct {
 	*Buffer
 
@@ -58,9 +58,9 @@ func (r *rig) inner() Service {
 	return &punctual{turret.Gated[int, int](r.places, nil)(turret.ServiceFunc(r.serve)), r}
 }
 
-// punctual does not say that it is ready while a call that was told so is still
-// on its way to the limit. Without it two calls may race for one place, which
-// only changes who of them comes back; tests want to know.
+// punctual is not ready while a call that found it ready is still on its way to the
+// limit. Without it two calls may race for one place, and which of them returns
+// would be random.
 type punctual struct {
 	Service
 
@@ -220,7 +220,7 @@ func TestFirstInFirstOut(t *testing.T) {
 	})
 }
 
-// Who gives up leaves no trace, wherever it stands: the others move up, and its
+// A caller that gives up leaves no trace, wherever it stands: the others move up, and its
 // place is free. A cancelled waiter never blocks the line.
 func TestCancelledInLine(t *testing.T) {
 	for _, who := range []int{1, 2, 3} { // has the turn and asks; in the middle; last
@@ -291,8 +291,7 @@ func TestEndedContext(t *testing.T) {
 	})
 }
 
-// The reason of a failure that is for good reaches everybody who waits and
-// everybody who comes.
+// The reason of a final failure reaches all calls that wait and all later ones.
 func TestServiceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := turrettest.NewMock[int, int](t)
@@ -407,7 +406,7 @@ func TestReady(t *testing.T) {
 	})
 }
 
-// A rival takes the place that the buffer was told of, and gives it back.
+// A rival takes the place that Ready reported to the buffer, and gives it back.
 type rival struct {
 	Service
 
@@ -440,7 +439,7 @@ func newRivalry(t *testing.T, n int) (*rig, *rival) {
 	return r, rv
 }
 
-// Who is refused, though it was told that there is room, goes back to its place.
+// A call that is refused although Ready returned nil goes back to its place.
 func TestBackToTheFront(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, rival := newRivalry(t, 10)
@@ -484,7 +483,7 @@ func TestBackToItsPlace(t *testing.T) {
 	})
 }
 
-// Nobody is refused for the sake of one that has given up.
+// No call is refused for one that has given up.
 func TestGoneWhenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, rival := newRivalry(t, 1)
@@ -500,7 +499,7 @@ func TestGoneWhenRefused(t *testing.T) {
 	})
 }
 
-// Who comes back to a full line takes the place of the last one there, so that
+// A call that returns to a full line takes the place of the last one there, so that
 // never more than n wait. With a line of one that is the one that asks.
 func TestBackToAFullLine(t *testing.T) {
 	for _, n := range []int{1, 2} {
@@ -556,8 +555,8 @@ func TestServiceThatIsReadyAndRefuses(t *testing.T) {
 	}
 }
 
-// Room that Ready told of each time, and that calls of this buffer had each time:
-// that is no lie, and the caller waits on.
+// Ready reports room each time, and calls of this buffer take it each time. The
+// report is true, so the caller waits on.
 func TestRoomThatOthersWereQuickerTo(t *testing.T) {
 	var b *Buffer
 	refusals := 0
@@ -595,7 +594,7 @@ func TestNobodyOvertakes(t *testing.T) {
 	})
 }
 
-// slowToSay answers who waits for readiness later than who only asks.
+// slowToSay answers a Ready that waits later than one that does not.
 type slowToSay struct {
 	readyNow bool
 	say      chan struct{}
@@ -667,7 +666,7 @@ type tenants struct {
 func (s *tenants) Ready(ctx context.Context) error {
 	name, ok := ctx.Value(s.key).(string)
 	if !ok {
-		return turret.ErrNotReady // nobody in particular
+		return turret.ErrNotReady // without a caller's context
 	}
 	select {
 	case <-s.admitted:
@@ -684,7 +683,7 @@ func (s *tenants) Ready(ctx context.Context) error {
 
 func (s *tenants) Call(context.Context, int) (int, error) { return 0, s.call() }
 
-// A panic or Goexit in the inner service takes nobody with it.
+// A panic or Goexit in the inner service ends no other call.
 func TestWaysOut(t *testing.T) {
 	for name, f := range map[string]func(){"panic": func() { panic("inner") }, "Goexit": runtime.Goexit} {
 		for _, where := range []string{"Ready", "Call"} {
@@ -823,8 +822,8 @@ func TestDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Many callers at once: a line that is long enough refuses nobody, whoever comes
-// and goes, and however often room flaps.
+// Many callers at once: a line that is long enough refuses no call, for any
+// order of callers and any changes of room.
 func TestHammer(t *testing.T) {
 	var inside, most atomic.Int64
 	places := limit.NewConcurrency(2, limit.Queue{})

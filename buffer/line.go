@@ -9,26 +9,28 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// A line is callers who wait, in the order in which they came. One at a time has
-// the turn: to ask the inner service, and, if it is the first then, to go. It
-// keeps the turn until it is about to call, so that who goes next is behind it.
+// A line is the callers that wait, in the order in which they came. One at a time
+// has the turn: it waits in Ready of the inner service, and then calls if it is the
+// first. It keeps the turn until it is about to call, so that the next one is
+// behind it.
 //
 // Each caller has a number, so that one that was refused inside can come back to
-// its place. Who has had the turn gives it to the first one in line: while anybody
-// waits, somebody has it.
+// its place.
+//
+// Invariant: while the line is not empty, exactly one caller holds the turn.
 type line struct {
 	max int
 
 	mu        sync.Mutex
 	waiting   list.List // of *waiter, lowest number first
-	turnOf    *waiter   // one of them, or one that goes; nil if nobody does either
+	turnOf    *waiter   // one of them, or one that is about to call; nil if there is neither
 	arrived   uint64    // the last number given
 	end       *turret.Refusal
-	room      chan struct{} // closed when there is a place, or an end; nil if nobody waits for that
+	room      chan struct{} // closed when there is a place, or an end; nil if no caller waits for that
 	full      uint64
 	closed    uint64 // callers that got end
 	cancelled uint64
-	waited    time.Duration // of all who have been in line
+	waited    time.Duration // by all callers that have been in line
 }
 
 // A waiter is a caller in the line. Its fields are guarded by the line's mutex.
@@ -41,7 +43,7 @@ type waiter struct {
 	since  time.Time     // when it joined
 }
 
-// arrive gives a caller its number, and says whether nobody is before it.
+// arrive gives a caller its number, and returns whether it is the first.
 func (l *line) arrive() (number uint64, first bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,7 +185,7 @@ func (l *line) endTurn(w *waiter) {
 	}
 }
 
-// giveTurn gives the turn to the first one if nobody has it. It requires l.mu.
+// giveTurn gives the turn to the first one if none has it. It requires l.mu.
 func (l *line) giveTurn() {
 	first := l.waiting.Front()
 	if l.turnOf != nil || first == nil {
@@ -193,7 +195,7 @@ func (l *line) giveTurn() {
 	l.turnOf.tell()
 }
 
-// tell wakes w. That it was told before and has not looked yet is enough.
+// tell wakes w. A wake-up that w has not taken yet is enough.
 func (w *waiter) tell() {
 	select {
 	case w.told <- struct{}{}:
@@ -201,7 +203,7 @@ func (w *waiter) tell() {
 	}
 }
 
-// close ends the line, unless it has ended: everybody gets end.
+// close ends the line, unless it has ended: all callers get end.
 func (l *line) close(end *turret.Refusal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,7 +211,7 @@ func (l *line) close(end *turret.Refusal) {
 		l.end = end
 	}
 	l.closed += uint64(l.waiting.Len())
-	for l.waiting.Len() > 0 { // as long as anybody waits for a place, all are taken
+	for l.waiting.Len() > 0 { // while callers wait for a place, all places are taken
 		l.expel(l.waiting.Back().Value.(*waiter), l.end)
 	}
 }
@@ -247,7 +249,7 @@ func (l *line) watch(ctx context.Context) (<-chan struct{}, error) {
 	return l.room, nil
 }
 
-// tellRoom tells those who wait in ready if there is a place, or an end. It
+// tellRoom wakes the waits in ready if there is a place, or an end. It
 // requires l.mu.
 func (l *line) tellRoom() {
 	if l.room != nil && (l.end != nil || l.waiting.Len() < l.max) {

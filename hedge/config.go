@@ -81,10 +81,10 @@ type Config struct {
 	// RetryAfter finds in an error what the other side says about when to send
 	// the request again; said is false if it does not say. If it does, the call
 	// sends no further hedges, whatever the delay; and if no attempt succeeds,
-	// its error is the call's, so that a retry outside hears of it. nil means
-	// that nobody says so. It may be called concurrently.
+	// its error is the call's, so that a retry outside sees it. nil means
+	// that there is never such a delay. It may be called concurrently.
 	RetryAfter func(ctx context.Context, err error) (delay time.Duration, said bool)
-	// OnHedge, if not nil, is told of each hedge before it is sent: attempt is
+	// OnHedge, if not nil, is called for each hedge before it is sent: attempt is
 	// its number, 1 for the first, and after how long the call has taken so
 	// far. It runs on the goroutine of the hedge, with no lock held, and may be
 	// called concurrently.

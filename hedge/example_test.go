@@ -21,7 +21,7 @@ func Example() {
 		server := <-calls
 		if server == "server 1" {
 			<-ctx.Done()
-			fmt.Println(server, "hears:", context.Cause(ctx))
+			fmt.Println(server, "is cancelled:", context.Cause(ctx))
 			return "", ctx.Err()
 		}
 		return "hello from " + server + ", " + name, nil
@@ -38,7 +38,7 @@ func Example() {
 	fmt.Println(s.Call(context.Background(), "you"))
 	// Output:
 	// hedge 1
-	// server 1 hears: hedge: superseded by another attempt
+	// server 1 is cancelled: hedge: superseded by another attempt
 	// hello from server 2, you <nil>
 }
 

@@ -446,8 +446,8 @@ func TestNoGoroutineBeforeTheDelay(t *testing.T) {
 	}))
 	before := runtime.NumGoroutine()
 	_, _ = s.Call(t.Context(), "a")
-	// Fewer may be left: the goroutine of the test before this one has told of its
-	// end, and may still be on its way out.
+	// Fewer may be left: the goroutine of the previous test has signalled its
+	// end, and may not have ended yet.
 	if during > before {
 		t.Errorf("%d goroutines before the call, %d in it", before, during)
 	}
@@ -465,7 +465,7 @@ func TestHugeValues(t *testing.T) {
 		p := hedge.NewPolicy(c)
 		s := hedge.LayerOf[string, string](p, nil)(plays(part{takes: 100 * 365 * 24 * time.Hour}))
 		_, _ = s.Call(t.Context(), "a")
-		// The longest latency that is told apart.
+		// The longest latency that is distinguished.
 		if got, want := p.Stats().Delay, (1<<32)*time.Microsecond; got != want {
 			t.Errorf("delay %v, want %v", got, want)
 		}

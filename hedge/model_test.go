@@ -89,7 +89,7 @@ func (m *model) end(n int) {
 	p := m.parts[min(n, len(m.parts)-1)]
 	if m.cancelled && !p.deaf {
 		m.sent = true
-		return // with its context's error, which is nobody's
+		return // with its context's error, which no attempt returned
 	}
 	if p.then != nil {
 		m.decide()

@@ -17,7 +17,7 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
-// A timed service takes as long as it is told, and each call after the first of
+// A timed service takes a given time, and each call after the first of
 // a race the time of a hedge.
 type timed struct {
 	turret.Service[string, string]

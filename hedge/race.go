@@ -12,7 +12,7 @@ import (
 
 // A race is a call that may be hedged. Its first attempt runs on the goroutine
 // of the caller. A timer starts each hedge on a goroutine of its own, and a hedge
-// that is sent sets the timer for the next. Whoever decides the call closes it
+// that is sent sets the timer for the next. The goroutine that decides the call closes it
 // and cancels the context that all attempts share; the caller returns when
 // nothing of the call runs any more.
 type race[Req, Res any] struct {

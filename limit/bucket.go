@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A bucket is the arithmetic of a token bucket: a function of the time that it
-// is told, and of nothing else. Tokens are whole numbers and a part, counted in
+// A bucket is the arithmetic of a token bucket: a function of the time
+// that it is given, and of nothing else. Tokens are whole numbers and a part, counted in
 // integers, so that N tokens in Per are exactly that after any time, at any
 // rate; a product that needs more than 64 bits gets 128.
 //
@@ -17,7 +17,7 @@ type bucket struct {
 	rate   Rate
 	last   int64  // the instant that tokens and part are of
 	tokens uint64 // at most rate.burst()
-	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full and nobody waits
+	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full and no call waits
 }
 
 func newBucket(r Rate) bucket { return bucket{rate: r, tokens: uint64(r.burst())} }
@@ -25,8 +25,8 @@ func newBucket(r Rate) bucket { return bucket{rate: r, tokens: uint64(r.burst())
 // refill adds the tokens that have come by now. Time that goes backwards adds
 // nothing and takes nothing.
 //
-// What comes while the bucket is full is lost. If somebody waits for a token,
-// the bucket was not full in truth, only the clock is too coarse to hand out the
+// What comes while the bucket is full is lost. If a call waits for a token,
+// the bucket was not really full, only the clock is too coarse to hand out the
 // token when it came; then the fraction of a nanosecond that has passed since is
 // kept, or a line would be served a little too slowly. More is not: a wake-up
 // that comes late is time lost, and never lets calls start closer together.

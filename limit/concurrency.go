@@ -12,20 +12,20 @@ import (
 )
 
 // Concurrency is a [turret.Gate] that bounds how many calls are inside at once.
-// Whoever finds it full waits in line, or is refused, as its [Queue] says.
+// A call that finds it full waits in line or is refused, according to its [Queue].
 //
-// A limit of 0 admits nobody. The outcome of a call makes no difference: its
+// A limit of 0 admits no call. The outcome of a call makes no difference: its
 // place is free when it leaves.
 //
 // Entering and leaving are one atomic operation each, and neither reads a clock,
-// as long as nobody waits. Its methods may be called concurrently. Use
+// as long as no call waits. Its methods may be called concurrently. Use
 // [NewConcurrency].
 type Concurrency struct {
 	// entered counts the calls that were let in, times two. Its lowest bit says
-	// that somebody waits, or holds the line's mutex: only who holds the mutex
-	// lets calls in then. left counts the calls that have left. Who leaves adds
-	// to left and then looks at the bit; who begins to wait sets the bit and then
-	// looks at left: one of the two sees the other, so no wake-up is lost.
+	// is set while a call waits, or the line's mutex is held: then only the holder
+	// of the mutex lets calls in. left counts the calls that have left. Leaving adds
+	// to left and then reads the bit; a wait begins by setting the bit and then
+	// reads left. One of the two sees the other, so no wake-up is lost.
 	entered atomic.Uint64
 	left    atomic.Uint64
 	max     atomic.Int64
@@ -49,7 +49,7 @@ func NewConcurrency(limit int, q Queue) *Concurrency {
 	return c
 }
 
-// Ready waits until there is room and nobody in line.
+// Ready waits until there is room and the line is empty.
 func (c *Concurrency) Ready(ctx context.Context) error {
 	e := c.entered.Load()
 	if e&guarded == 0 && int64(e/one-c.left.Load()) < c.max.Load() {
@@ -102,8 +102,8 @@ func (c *Concurrency) Leave(turret.Ticket, turret.Outcome) {
 	}
 }
 
-// SetMax changes the limit. A higher one lets in those who wait at once. After a
-// lower one nobody enters until enough have left; nobody is thrown out. It
+// SetMax changes the limit. A higher one lets waiting calls in at once. After a
+// lower one no call enters until enough have left; calls inside stay. It
 // panics if limit is negative.
 func (c *Concurrency) SetMax(limit int) {
 	misuse.Check("limit: Concurrency.SetMax", checkMax(limit))
@@ -157,7 +157,7 @@ func (c *Concurrency) Stats() ConcurrencyStats {
 		Cancelled:    r.gaveUp.Load(),
 		Waited:       time.Duration(c.line.waited.Load()),
 	}
-	c.line.lock() // nobody enters meanwhile
+	c.line.lock() // no call enters meanwhile
 	defer c.line.unlock()
 	s.Max = int(c.max.Load())
 	s.Entered = c.entered.Load() / one
@@ -177,12 +177,12 @@ func (c *Concurrency) String() string {
 type verdict int
 
 const (
-	unclear verdict = iota // somebody waits: ask with the mutex held
+	unclear verdict = iota // a call waits: try with the mutex held
 	in                     // it has a place
 	out                    // there is none
 )
 
-// try takes a place if nobody waits and one is free.
+// try takes a place if no call waits and one is free.
 func (c *Concurrency) try() verdict {
 	for {
 		e := c.entered.Load()
@@ -211,10 +211,10 @@ type places Concurrency
 
 func (p *places) clock() int64 { return 0 }
 
-// begin makes sure that only who holds the mutex lets calls in.
+// begin makes sure that only the holder of the mutex lets calls in.
 func (p *places) begin(int64) { p.entered.Or(guarded) }
 
-// end lets calls in without the mutex again, unless somebody waits.
+// end lets calls in without the mutex again, unless a call waits.
 func (p *places) end(wanted bool) {
 	if !wanted {
 		p.entered.And(^uint64(guarded))

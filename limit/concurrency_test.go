@@ -126,7 +126,7 @@ func TestConcurrencyTimeoutInLine(t *testing.T) {
 		if !errors.Is(first.err, limit.ErrQueueTimeout) || first.at != time.Second {
 			t.Errorf("after %v: %v, want ErrQueueTimeout after 1s", first.at, first.err)
 		}
-		// Who came later keeps its place, and its own time.
+		// A later call keeps its place, and its own time.
 		g.Leave(turret.Ticket{}, turret.Success)
 		synctest.Wait()
 		wantIn(t, 1, second)
@@ -155,8 +155,8 @@ func TestConcurrencyDeadlineInLine(t *testing.T) {
 	})
 }
 
-// Who gives up in the instant in which it gets room does not keep it: its call
-// could only fail.
+// A caller that gives up in the instant in which it gets room does not keep it: its
+// call could only fail.
 func TestConcurrencyCancelledAsRoomComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded})
@@ -179,8 +179,8 @@ func TestConcurrencyCancelledAsRoomComes(t *testing.T) {
 	})
 }
 
-// unnoticed is a context whose end wakes nobody: who waits for room as well
-// always sees the room first.
+// unnoticed is a context whose end wakes no goroutine: a caller that also waits for
+// room always sees the room first.
 type unnoticed struct {
 	context.Context
 
@@ -280,7 +280,7 @@ func TestConcurrencyInvalid(t *testing.T) {
 }
 
 // TestConcurrencyRetunedUnderLoad changes the limit while calls come, wait, give
-// up and leave. Nobody sleeps, so a wake-up that is lost shows as a deadlock.
+// up and leave. No goroutine sleeps, so a lost wake-up shows as a deadlock.
 func TestConcurrencyRetunedUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4

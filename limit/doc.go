@@ -9,13 +9,13 @@
 // # Waiting
 //
 // A line is first in, first out. Room that comes free goes to its head at once,
-// so nobody overtakes: not a newcomer that finds the place free for an instant,
-// not TryEnter. A call that gives up leaves no trace: it keeps no place and no
+// so no call overtakes another: neither a new call that finds the place free for an
+// instant, nor TryEnter. A call that gives up leaves no trace: it keeps no place and no
 // token, and what was given to it in that very instant goes to the next.
 //
-// Ready takes nothing. Those who wait in it stand in no line and cost no call
-// its place, its token or its turn; they are told when there is room that nobody
-// in line wants. By the time they act on it, somebody else may have taken it.
+// Ready takes nothing. A wait in it stands in no line and costs no call
+// its place, its token or its turn; it ends when there is room that no call in line
+// needs. By the time that the caller acts on it, another call may have taken it.
 //
 // # Refusals
 //

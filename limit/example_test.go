@@ -18,7 +18,7 @@ func Example() {
 	service := turret.Gated[string, string](places, nil)(turret.ServiceFunc(
 		func(ctx context.Context, name string) (string, error) {
 			fmt.Println(places)
-			_, err := places.TryEnter(ctx) // somebody else, meanwhile
+			_, err := places.TryEnter(ctx) // another call, meanwhile
 			fmt.Println(err, errors.Is(err, turret.ErrNotReady))
 			return "hello " + name, nil
 		}))
@@ -77,7 +77,7 @@ func ExampleTokenBucket() {
 func ExampleTokenBucket_Leave() {
 	bucket := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Hour, Burst: 1}, limit.Queue{})
 	nobody := turret.ServiceFunc(func(context.Context, string) (string, error) {
-		return "", turret.ErrNotReady // there was nobody to send it to
+		return "", turret.ErrNotReady // there was no server to send it to
 	})
 	service := turret.Gated[string, string](bucket, nil)(nobody)
 	for range 3 {

@@ -12,12 +12,12 @@ import (
 // A line is where calls wait for room. It is the same in front of every limit;
 // what room is, a [room] knows.
 //
-// Two lists are kept apart: those who wait to enter, who have an order and get
-// room; and those who wait in Ready, who have neither and are told together
-// when there is room and nobody in line. So asking costs no call its turn.
+// Two lists are kept apart: calls that wait to enter, which have an order and
+// get room; and waits in Ready, which have neither and end together when there is
+// room and the line is empty. So Ready costs no call its turn.
 //
-// Room never lies idle while somebody waits: whoever makes room, or finds that
-// time has made some, gives it away before unlocking.
+// Invariant: while the mutex is free, no call waits that could have room. Code that
+// makes room, or finds that time has made some, gives it away before unlocking.
 type line struct {
 	room room
 	none atomic.Bool // queue.Max is 0; read without the mutex
@@ -71,8 +71,8 @@ func (l *line) unlock() {
 	l.mu.Unlock()
 }
 
-// settle gives room to those who wait, first come first served, and tells those
-// who only ask when there is some left.
+// settle gives room to calls that wait, first come first served, and ends the waits
+// in Ready if some is left.
 func (l *line) settle() {
 	for l.waiting.n > 0 && l.room.take() {
 		l.waiting.tell()
@@ -85,7 +85,7 @@ func (l *line) settle() {
 // enter takes room, and waits for it as long as the queue and ctx allow.
 func (l *line) enter(ctx context.Context) error {
 	l.lock()
-	// Nobody is in line if there is room: lock has settled.
+	// The line is empty if there is room: lock has settled.
 	if l.room.take() {
 		l.unlock()
 		return nil
@@ -141,7 +141,7 @@ func (l *line) wait(ctx context.Context, w *waiter, longest time.Duration) error
 	}
 }
 
-// ready waits until there is room and nobody in line.
+// ready waits until there is room and the line is empty.
 func (l *line) ready(ctx context.Context) error {
 	ended := ctx.Err() != nil
 	l.lock()
@@ -173,7 +173,7 @@ func (l *line) refuse(why reason) error {
 	return refusal
 }
 
-// wait waits until w is told something, and reports false if ctx ends first, or
+// wait waits until w has its message, and reports false if ctx ends first, or
 // d passes if it is not zero.
 func (w *waiter) wait(ctx context.Context, d time.Duration) bool {
 	var over <-chan time.Time

@@ -49,7 +49,7 @@ func TestRoomBetweenTheStepsOfLeave(t *testing.T) {
 	})
 }
 
-// When nobody waits any more, the gate has no timer left and no slow path.
+// When no call waits any more, the gate has no timer left and no slow path.
 func TestWaitersLeaveNoTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := NewTokenBucket(Rate{N: 1, Per: time.Hour}, Queue{Max: Unbounded})

@@ -1,14 +1,14 @@
 package limit
 
-// A waiter is one call that waits: for room, in Enter, or to hear that there is
-// some, in Ready.
+// A waiter is one call that waits: for room, in Enter, or for the news of it,
+// in Ready.
 //
 // Waiters are not pooled. A pool would save two allocations of a call that is
 // about to sleep, and would carry channels from one synctest bubble to another.
 type waiter struct {
 	told       chan struct{} // has room for the one message that it gets
 	prev, next *waiter
-	list       *list // the list it stands in; nil once it was told, or gave up
+	list       *list // the list it stands in; nil once it has its message, or gave up
 }
 
 func newWaiter() *waiter { return &waiter{told: make(chan struct{}, 1)} }

@@ -55,7 +55,7 @@ func (c *coins) put(o turret.Outcome) {
 }
 
 // pass adds what comes in d. A full bucket loses it, but for the fraction of a
-// nanosecond by which somebody who waits got a token too late.
+// nanosecond by which a waiting call got a token too late.
 func (c *coins) pass(d time.Duration, waited bool) {
 	full := int64(c.rate.Burst) * int64(c.rate.Per)
 	wasFull := c.level == full
@@ -137,8 +137,8 @@ type world struct {
 	inside []*visit
 }
 
-// run plays a schedule: each step is a byte that says what to do, and one that
-// says with whom or how much.
+// run plays a schedule: each step is a byte for the operation, and one for
+// the call or the amount.
 func (w *world) run(schedule []byte) {
 	for len(schedule) >= 2 {
 		w.step(schedule[0]%9, schedule[1])
@@ -185,8 +185,8 @@ func (w *world) compare() {
 		if !v.over.Load() {
 			continue
 		}
-		// Who waited too long in the same instant leaves in any order, and has more
-		// or fewer behind it.
+		// Calls that have waited too long in the same instant leave in any order, and
+		// have more or fewer behind them.
 		refusal, refused := errors.AsType[*turret.Refusal](v.err)
 		if refused && v.want != turret.ReasonQueueTimeout && refusal.RetryAfter != v.retryAfter {
 			w.Fatalf("at %v: visit %d: retry after %v, the model says %v", w.now, i, refusal.RetryAfter, v.retryAfter)
@@ -254,7 +254,7 @@ func (w *world) leave(arg byte) {
 	w.settle()
 }
 
-// giveUp cancels somebody who waits.
+// giveUp cancels a waiting call.
 func (w *world) giveUp(arg byte) {
 	waiting := slices.Concat(w.line, w.polls)
 	if len(waiting) == 0 {
@@ -277,7 +277,7 @@ func (w *world) ready() {
 	w.settle()
 }
 
-// settle gives the model's free room to those who wait.
+// settle gives the model's free room to waiting calls.
 func (w *world) settle() {
 	for len(w.line) > 0 && w.space.free() {
 		w.letIn(w.line[0])
@@ -291,7 +291,7 @@ func (w *world) settle() {
 	}
 }
 
-// sleep lets d pass, from event to event: room comes, somebody has waited long
+// sleep lets d pass, from event to event: room comes, a call has waited long
 // enough. Room that comes in the same instant is in time.
 func (w *world) sleep(d time.Duration) {
 	for end := w.now + d; ; {

@@ -10,13 +10,13 @@ import (
 const Unbounded = -1
 
 // A Queue says how calls may wait in line for room in a limit. The zero Queue
-// lets nobody wait: a call that finds no room is refused at once. A line is
+// lets no call wait: a call that finds no room is refused at once. A line is
 // first in, first out.
 //
 // A short line smooths bursts. A long one only adds time to every call once the
 // limit is below what is asked of it: the line is then always full, and each
 // call waits through all of it. Give Timeout well below the deadlines of the
-// callers, so that who gets in still has time to do something.
+// callers, so that a call that gets in still has time to run.
 type Queue struct {
 	// Max is how many calls may wait; a call that finds Max calls waiting is
 	// refused. Zero: none may. Unbounded (-1): any number, as Tower's limits do.

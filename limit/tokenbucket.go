@@ -12,8 +12,8 @@ import (
 
 // TokenBucket is a [turret.Gate] that bounds how many calls start in a time. It
 // holds tokens, at most Burst of them, and starts full; a call takes one when it
-// enters; they come back at N in Per, evenly spread. Whoever finds no token
-// waits in line, or is refused, as its [Queue] says.
+// enters; they come back at N in Per, evenly spread. A call that finds no
+// token waits in line or is refused, according to its [Queue].
 //
 // So in any time t at most Burst + t*N/Per calls start. A token is spent
 // whatever came of the call, with one exception: a call that was not sent
@@ -21,7 +21,7 @@ import (
 // one.
 //
 // The refusals say in RetryAfter when there will be a token for a newcomer,
-// behind those who are in line by then.
+// behind those that are in line by then.
 //
 // The count is exact: integers, no drift, no overflow at any rate. Its methods
 // may be called concurrently. Use [NewTokenBucket].
@@ -32,10 +32,10 @@ type TokenBucket struct {
 	bucket   bucket
 	entered  uint64
 	returned uint64
-	timer    *time.Timer // wakes those who wait when the next token is due
+	timer    *time.Timer // wakes waiting calls when the next token is due
 	armed    bool
 
-	// spare says that there were tokens and nobody waited when the mutex was
+	// spare is whether there were tokens and no call waited when the mutex was
 	// unlocked last. Time makes no token go away, so it is still true then.
 	spare atomic.Bool
 }
@@ -50,7 +50,7 @@ func NewTokenBucket(r Rate, q Queue) *TokenBucket {
 	return b
 }
 
-// Ready waits until there is a token and nobody in line. Where there are tokens
+// Ready waits until there is a token and the line is empty. Where there are tokens
 // left it takes no lock and reads no clock.
 func (b *TokenBucket) Ready(ctx context.Context) error {
 	if b.spare.Load() {
@@ -88,7 +88,7 @@ func (b *TokenBucket) Leave(_ turret.Ticket, o turret.Outcome) {
 }
 
 // SetRate changes the rate from now on. The tokens that are there stay, up to
-// the new burst, and whoever waits does so at the new rate. It panics if r is
+// the new burst, and calls that wait do so at the new rate. It panics if r is
 // invalid.
 func (b *TokenBucket) SetRate(r Rate) {
 	misuse.Check("limit: TokenBucket.SetRate", turret.FieldOf("limit", "Rate", r.Validate()))
@@ -159,7 +159,7 @@ func (b *TokenBucket) stop() {
 	}
 }
 
-// wake runs when a token is due that somebody waits for.
+// wake runs when a token is due that a call waits for.
 func (b *TokenBucket) wake() {
 	b.line.lock() // gives the token away
 	b.armed = false
@@ -173,8 +173,8 @@ func (t *tokens) clock() int64 { return int64(time.Since(t.base)) }
 
 func (t *tokens) begin(now int64) { t.bucket.refill(now, t.line.waiting.n > 0) }
 
-// end keeps the timer armed exactly while somebody waits. There is no token
-// then, and when the next one comes does not depend on who waits.
+// end keeps the timer armed exactly while a call waits. There is no token then, and
+// the time of the next one does not depend on the calls that wait.
 func (t *tokens) end(wanted bool) {
 	b := (*TokenBucket)(t)
 	if spare := !wanted && t.free(); spare != t.spare.Load() {

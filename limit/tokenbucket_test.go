@@ -208,7 +208,7 @@ func TestTokenBucketEverythingInOneInstant(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			// The first one has the token; or it gave up, and the second one has it, or
-			// that one's time was over before: then the newcomer has it, or nobody.
+			// that one's time was over before: then the new call has it, or none.
 			got := 0
 			for _, c := range []*call{first, second, newcomer} {
 				if !c.over.Load() {

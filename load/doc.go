@@ -1,12 +1,12 @@
 // Package load says how loaded an endpoint is, for a balancer that chooses
 // between endpoints.
 //
-// A [Tracker] hears when a call to its endpoint begins and how it ends, and
-// turns that into one number. It does not read a clock, does not lock, and
+// A [Tracker] takes the start and the end of each call to its endpoint, and turns
+// them into one number. It does not read a clock, does not lock, and
 // allocates nothing: two endpoints are asked for each call.
 //
 //   - [EWMA] is the mean latency of about the last second times what is in flight:
-//     what package balance uses unless it is told otherwise.
+//     the default of package balance.
 //   - [PeakEWMA] remembers peaks for long, as Finagle and Tower do.
 //   - [Pending] is what is in flight.
 //   - [Constant] is a number.

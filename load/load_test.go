@@ -222,7 +222,7 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// A fleet keeps what it is told in order while many tell it.
+// A fleet keeps its samples in order while many goroutines add some.
 func TestFleetConcurrent(t *testing.T) {
 	f := load.NewFleet()
 	var all sync.WaitGroup

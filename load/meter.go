@@ -9,9 +9,8 @@ import (
 	"github.com/turret-go/turret/internal/misuse"
 )
 
-// A Meter is a [turret.Gate] that lets everybody in and tells a [Tracker] of each
-// call, so that the load of any service is known to whoever chooses among services
-// by himself:
+// A Meter is a [turret.Gate] that lets every call in and passes it to a [Tracker], for
+// code with a choice of its own among services:
 //
 //	meter := load.NewMeter(load.NewPending())
 //	service := turret.Gated[Req, Res](meter, nil)(inner)
@@ -26,8 +25,8 @@ type Meter struct {
 	base    time.Time
 }
 
-// NewMeter returns a [Meter] that tells t, which must have no other owner: the
-// instants that it is told are counted from now. It panics if t is nil.
+// NewMeter returns a [Meter] over t, which must have no other owner: its instants
+// are counted from now. It panics if t is nil.
 func NewMeter(t Tracker) *Meter {
 	if t == nil {
 		misuse.Check("load: NewMeter", invalid("tracker", nil, "non-nil"))

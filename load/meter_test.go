@@ -52,7 +52,7 @@ func TestMeterIsAGate(t *testing.T) {
 	}
 }
 
-// The tracker is told when each call began and ended, and how it went.
+// The tracker gets the start, the end and the outcome of each call.
 func TestMeterTells(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := &telling{}
@@ -80,7 +80,7 @@ func TestMeterTells(t *testing.T) {
 	})
 }
 
-// telling is a tracker that writes down what it is told; its load is the time in
+// telling is a tracker that records its calls; its load is the time in
 // seconds.
 type telling struct{ log string }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// A Tracker says how loaded one endpoint is. Who sends a call to the endpoint
-// calls Start before and Done after it; a balancer compares the Loads of
+// A Tracker is how loaded one endpoint is. The sender of a call to the endpoint must
+// call Start before and Done after it; a balancer compares the Loads of
 // endpoints that it may choose.
 //
 // now is in nanoseconds since an instant that the owner of the trackers chose
@@ -29,7 +29,7 @@ type Tracker interface {
 	Load(now int64) float64
 }
 
-// A StreamTracker is a [Tracker] that is told which calls are streams. Between
+// A StreamTracker is a [Tracker] that distinguishes streams. Between
 // StartStream and Done a stream counts as a call in flight, but its life is not
 // a latency, and its silence is not a sign of anything.
 type StreamTracker interface {

@@ -33,7 +33,7 @@ func ask(ctx context.Context, s Readier) error {
 	}
 }
 
-// now asks s without waiting, for nobody in particular.
+// now calls Ready of s without waiting and without values of a caller.
 func now(s Readier) error { return s.Ready(ended) }
 
 // ended is done from the start: Ready answers it at once.

@@ -47,8 +47,8 @@ type Cache[K comparable, S Readier] struct {
 	cancel context.CancelFunc
 	asking sync.WaitGroup
 
-	// listed is what Members returns: a copy of ready, made when somebody wants
-	// one. Nil when ready has changed since.
+	// listed is what Members returns: a copy of ready, made when it is
+	// needed. Nil when ready has changed since.
 	listed atomic.Pointer[[]*Member[K, S]]
 
 	mu      sync.Mutex
@@ -65,11 +65,11 @@ type entry[K comparable, S Readier] struct{ ready, pending *Member[K, S] }
 
 // NewCache returns an empty [Cache].
 //
-// onDrop, if not nil, is told of each service that leaves the cache, once, with
+// onDrop, if not nil, is called once for each service that leaves the cache, with
 // the reason: the final error of its Ready, or nil if it was removed, replaced,
 // or in the cache when that was closed. The owner of the services closes them
 // there; calls that are in flight may still be using them. onDrop runs with no
-// lock held, on the goroutine of whoever caused it or on one of the cache's; it
+// lock held, on the goroutine that caused it or on one of the cache's; it
 // may be called concurrently and may call all methods but Close.
 func NewCache[K comparable, S Readier](onDrop func(key K, s S, err error)) *Cache[K, S] {
 	if onDrop == nil {
@@ -87,7 +87,7 @@ func (c *Cache[K, S]) Insert(key K, s S) {
 	c.drop(c.insert(&Member[K, S]{Key: key, Service: s, place: nowhere}), nil)
 }
 
-// insert makes m pending, and returns who is to be dropped for that: the one that
+// insert makes m pending, and returns the member to drop for that: the one that
 // was pending before it, or m itself.
 func (c *Cache[K, S]) insert(m *Member[K, S]) *Member[K, S] {
 	c.mu.Lock()
@@ -182,8 +182,8 @@ func (c *Cache[K, S]) Len() (ready, pending int) {
 
 // Check asks m, which Members or Get returned, whether it is ready, without
 // waiting. If it is not it leaves the list, and false is returned; false also if
-// m was dropped in the meantime. Who chooses a member checks it before calling
-// it. It asks for nobody in particular, as turret.ReadyNow does.
+// m was dropped in the meantime. Call Check before calling a Member. It
+// calls Ready without values of a caller, as turret.ReadyNow does.
 func (c *Cache[K, S]) Check(m *Member[K, S]) bool {
 	if m.dropped.Load() {
 		return false

@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 			t.Error("not ready, though it is")
 		}
 		d.set(false, nil)
-		wantKeys(t, c, 1) // nobody has found out yet
+		wantKeys(t, c, 1) // not noticed yet
 		if c.Check(m) {
 			t.Error("ready, though it is not")
 		}

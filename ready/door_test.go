@@ -15,7 +15,7 @@ type door struct {
 	mu      sync.Mutex
 	open    bool
 	err     error         // final
-	changed chan struct{} // closed when any of this changes; nil if nobody waits
+	changed chan struct{} // closed when any of this changes; nil if no call waits
 	waiting int           // in Ready
 	calls   int
 }

@@ -57,7 +57,7 @@ func ExampleCache() {
 	// b <nil>
 }
 
-// The service connects before anybody asks.
+// The service connects before the first call.
 func ExampleSpawn() {
 	connected := make(chan struct{})
 	inner := named("a", func(context.Context) error {

@@ -51,7 +51,7 @@ func (c *Cache[K, S]) demote(m *Member[K, S]) {
 	e := c.keys[m.Key]
 	if e.ready != m {
 		c.mu.Unlock()
-		return // somebody else has found out
+		return // another goroutine has found out
 	}
 	c.unlist(m)
 	if e.pending == nil {

@@ -11,14 +11,14 @@ import (
 
 // A Spawned is a service whose readiness is driven in the background: while the
 // inner service is not ready, one goroutine waits in its Ready, whether or not
-// anybody else does. It starts with that when it is made, and again whenever a
+// callers do. It starts with that when it is made, and again whenever a
 // call, or a question, leaves the inner service not ready.
 //
 // It is Tower's SpawnReady. Waiting in Ready is what makes some services do
 // something: one that connects when it is needed (package reconnect) is so
 // connected before its first call, and again after it has lost its connection.
-// Those who wait in Ready share the one question. It is asked for nobody in
-// particular, so the inner service sees no values of a caller's context.
+// All waits in Ready share one wait inside, so the inner service sees no values of a
+// caller's context.
 //
 // Use [Spawn]; its methods may be called concurrently.
 type Spawned[Req, Res any] struct {
@@ -104,7 +104,7 @@ func (s *Spawned[Req, Res]) Close() {
 	s.asking.Wait()
 }
 
-// String says what the service does, for whoever prints a stack.
+// String returns the service in words, for printed stacks.
 func (s *Spawned[Req, Res]) String() string { return "spawn ready" }
 
 // ask returns the question that is being asked, and asks one if none is.

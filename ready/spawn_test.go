@@ -21,7 +21,7 @@ func spawn(t *testing.T, d *door) *ready.Spawned[string, string] {
 	return s
 }
 
-// Nobody has to wait for the inner service to be asked.
+// The inner service is driven without a caller that waits.
 func TestSpawnAsksByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &door{}
@@ -49,7 +49,7 @@ func TestSpawnAsksByItself(t *testing.T) {
 	})
 }
 
-// All who wait share one question, and it goes on when they give up.
+// All callers share one wait inside, and it goes on when they give up.
 func TestSpawnSharesTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &door{}

@@ -71,7 +71,7 @@ func (s *Service[Req, Res]) waitFor(ctx context.Context, w way[Req, Res]) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-s.ctx.Done(): // closed: there is an end to be told
+	case <-s.ctx.Done(): // closed: OnFailure gets the end
 	case <-ctx.Done():
 		return false
 	}
@@ -118,7 +118,7 @@ func (s *Service[Req, Res]) finish(a *attempt, made turret.Service[Req, Res], er
 	tell()
 }
 
-// lose gives up c, whose readiness has failed with err, unless somebody else has.
+// lose gives up c, whose readiness has failed with err, unless another goroutine has.
 // The next attempt is due at once if c was good for something.
 func (s *Service[Req, Res]) lose(c *connection[Req, Res], err error) {
 	s.mu.Lock()
@@ -131,7 +131,7 @@ func (s *Service[Req, Res]) lose(c *connection[Req, Res], err error) {
 	var tell func()
 	if c.proved.Load() {
 		s.failures, s.last, s.next = 0, err, time.Time{}
-		tell = s.told(err, 0, 0)
+		tell = s.onFailure(err, 0, 0)
 	} else {
 		_, tell = s.failed(err)
 	}
@@ -149,11 +149,11 @@ func (s *Service[Req, Res]) failed(err error) (pause time.Duration, tell func())
 	s.last = err
 	pause = s.config.Backoff.Delay(s.failures, rand.Uint64())
 	s.next = time.Now().Add(pause)
-	return pause, s.told(err, s.failures, pause)
+	return pause, s.onFailure(err, s.failures, pause)
 }
 
-// told returns the call of OnFailure.
-func (s *Service[Req, Res]) told(err error, failures int, pause time.Duration) func() {
+// onFailure returns the call of Config.OnFailure.
+func (s *Service[Req, Res]) onFailure(err error, failures int, pause time.Duration) func() {
 	if s.config.OnFailure == nil {
 		return func() {}
 	}

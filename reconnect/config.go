@@ -14,12 +14,12 @@ type Config struct {
 	// jitter. Base must not be negative: without any pause a service that cannot
 	// be reached would be tried in a loop.
 	Backoff retry.Backoff
-	// OnFailure, if not nil, is told of each attempt that failed, and of each
+	// OnFailure, if not nil, is called for each attempt that failed, and for each
 	// service that was lost: err is why, failures how many there were in a row,
 	// this one included, and delay the pause before the next attempt. failures
 	// and delay are 0 for a service that was lost after calls on it had
 	// succeeded. It runs with no lock held, on the goroutine of a caller or of an
-	// attempt, before those who wait for that are told, and may call all methods
+	// attempt, before the callers that wait for it return, and may call all methods
 	// but Close.
 	OnFailure func(err error, failures int, delay time.Duration)
 }

@@ -10,9 +10,9 @@
 // # When it connects
 //
 // The first Ready or Call makes the first attempt; nothing happens before. An
-// attempt belongs to all who wait, and goes on when they have given up: who comes
-// next finds it under way, so that connecting may take longer than a caller's
-// patience. Package ready's Spawn keeps a service connected that nobody uses.
+// attempt belongs to all waiting callers, and goes on when they have given up: the
+// next caller finds it under way, so that connecting may take longer than a caller's
+// patience. Package ready's Spawn keeps a service connected while it is not used.
 //
 // A service that was made is given up when its readiness fails for good. That is
 // looked at before each call and in Ready; what calls return makes no difference.
@@ -24,13 +24,13 @@
 // Ready waits until it is. Call waits for an attempt that is under way. Between
 // two attempts it is refused at once, with a [*turret.Refusal] of KindUnavailable,
 // reason NOT_CONNECTED, that has the error of the last attempt and says how long
-// it takes until the next one: time to ask somebody else. Who would rather wait
-// uses turret.Do, or puts a buffer in front.
+// it takes until the next one: time to use another service. To wait instead,
+// use turret.Do, or put a buffer in front.
 //
 // Attempts that fail are followed by a pause that grows, by Config.Backoff, and
-// the next one is made only if somebody asks for it. A service that is lost before
+// the next one is made only if a caller needs it. A service that is lost before
 // any call on it has succeeded counts as an attempt that failed: an address that
-// takes connections and drops them is left alone just so.
+// takes connections and drops them is treated in the same way.
 //
 // # What differs from Tower
 //

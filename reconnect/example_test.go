@@ -11,8 +11,8 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
-// The first attempt fails. The call is told so, and when the next one is due; who
-// can wait for that uses turret.Do.
+// The first attempt fails. The error of the call says so, and when the next one is
+// due; turret.Do waits for that.
 func Example() {
 	attempts := 0
 	dial := turret.ServiceFunc(func(_ context.Context, address string) (turret.Service[string, string], error) {

@@ -170,7 +170,7 @@ func (s *Service[Req, Res]) leave(c *connection[Req, Res]) {
 }
 
 // Close ends the attempt that is under way, waits until it has ended, and gives
-// up the service that there is. Who waits, and who comes, gets [ErrClosed]; calls
+// up the service that there is. Callers that wait, and later ones, get [ErrClosed]; calls
 // that are in flight go on. Closing again does nothing.
 func (s *Service[Req, Res]) Close() {
 	s.mu.Lock()
@@ -188,7 +188,7 @@ func (s *Service[Req, Res]) Close() {
 	}
 }
 
-// abandon marks c as lost, and reports whether nobody is on it. It requires the
+// abandon marks c as lost, and reports whether no call is on it. It requires the
 // Service's mutex.
 func (c *connection[Req, Res]) abandon() bool {
 	c.lost = true

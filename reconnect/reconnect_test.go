@@ -184,7 +184,7 @@ func TestConnectsWhenNeeded(t *testing.T) {
 	})
 }
 
-// An attempt belongs to all, and goes on without those who give up.
+// An attempt belongs to all, and goes on without the callers that give up.
 func TestSharedAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
@@ -212,7 +212,7 @@ func TestSharedAttempt(t *testing.T) {
 	})
 }
 
-// Between two attempts calls are refused at once, and told how long to wait.
+// Between two attempts calls are refused at once, with the time to wait.
 func TestRefusesBetweenAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
@@ -231,8 +231,8 @@ func TestRefusesBetweenAttempts(t *testing.T) {
 	})
 }
 
-// However many ask, there is no hot loop: this is an hour of 10 calls a second,
-// and of somebody who waits in Ready all the time.
+// Many callers cause no hot loop: this is an hour of 10 calls a second, and of a
+// caller that waits in Ready all the time.
 func TestNoHotLoop(t *testing.T) {
 	for _, c := range []reconnect.Config{{}, steady} {
 		synctest.Test(t, func(t *testing.T) {
@@ -307,7 +307,7 @@ func TestReadyWaitsForTheConnection(t *testing.T) {
 	})
 }
 
-// Who would rather wait than be refused uses Do, or a buffer.
+// Do or a buffer waits where Call is refused.
 func TestWaitingForTheConnection(t *testing.T) {
 	ways := map[string]func(ctx context.Context, s Service) (string, error){
 		"Do": func(ctx context.Context, s Service) (string, error) { return turret.Do(ctx, s, "hello") },
@@ -330,7 +330,7 @@ func TestWaitingForTheConnection(t *testing.T) {
 	}
 }
 
-// With nobody asking it stays lost, unless something keeps it ready.
+// Without calls it stays lost, unless something keeps it ready.
 func TestKeptConnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()
@@ -445,7 +445,7 @@ func TestLateToNotice(t *testing.T) {
 	}
 }
 
-// A lateConn is dead for all but the first who asks, who is told late.
+// A lateConn is dead for all callers, and answers the first one late.
 type lateConn struct {
 	*conn
 
@@ -564,8 +564,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Close reaches those who wait for an attempt, and those who wait for the next
-// one; what an attempt makes too late is closed.
+// Close ends the waits for an attempt, and those for the next one; what an attempt makes too late is closed.
 func TestCloseWhileNotConnected(t *testing.T) {
 	tests := map[string]struct {
 		host     *host
@@ -790,7 +789,7 @@ func (c *checked) Call(ctx context.Context, req string) (string, error) {
 	return c.conn.Call(ctx, req)
 }
 
-// Who waits for an attempt is told of its end, whatever becomes of OnFailure.
+// Callers that wait for an attempt get its end, even if OnFailure fails.
 func TestOnFailureThatDoesNotReturn(t *testing.T) {
 	for name, f := range map[string]func(){"panic": func() { panic("a fault") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {

@@ -74,7 +74,7 @@ func drive(b *tally, l *ledger, every, length time.Duration) {
 	}
 }
 
-// In steady state a budget under total failure gives what it was told to, at
+// In steady state a budget under total failure gives its ratio, at
 // any ratio and any spacing: never more over a Window, and less by no more than
 // the bucket that is counted against it. (Truncating the ratio to one over a
 // whole number, as Tower does, would make 100 % of 0.6 and 50 % of 0.34.)
@@ -265,7 +265,7 @@ func TestBudgetLateDeposit(t *testing.T) {
 	if granted != 2 {
 		t.Errorf("%d retries for two calls in the window", granted)
 	}
-	b.deposit(1400 * ms) // long gone for those who look now
+	b.deposit(1400 * ms) // long gone by now
 	if b.withdraw(2*time.Second + 500*ms) {
 		t.Error("a call out of the window paid for a retry")
 	}

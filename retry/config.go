@@ -41,9 +41,9 @@ type Config struct {
 	// again; said is false if it did not say. The delay takes the place of the
 	// backoff, and is slept exactly or up to a tenth longer, never shorter; a
 	// negative one means that the request is not to be sent again. nil means
-	// that nobody says so. It may be called concurrently.
+	// that there is never such a delay. It may be called concurrently.
 	RetryAfter func(ctx context.Context, err error) (delay time.Duration, said bool)
-	// OnRetry, if not nil, is told of each retry before its delay: attempt is
+	// OnRetry, if not nil, is called for each retry before its delay: attempt is
 	// the number of the retry that will follow, 1 for the first, and err the
 	// error of the attempt before it. It runs on the goroutine of the call,
 	// with no lock held, and may be called concurrently.

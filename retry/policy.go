@@ -147,8 +147,8 @@ func (r *rules) asked(ctx context.Context, err error) (delay time.Duration, said
 	return r.RetryAfter(ctx, err)
 }
 
-// spread returns a delay of d or up to a tenth longer, so that all who were
-// told to come back at the same time do not. It does not make a delay longer
+// spread returns a delay of d or up to a tenth longer, so that calls
+// that got the same RetryAfter do not return at the same time. It does not make a delay longer
 // than MaxDelay that is not.
 func (r *rules) spread(d time.Duration) time.Duration {
 	if d <= 0 {

@@ -86,7 +86,7 @@ func TestDecide(t *testing.T) {
 				}
 				told := time.Duration(no)
 				tt.config.OnRetry = func(_ context.Context, attempt int, err error, delay time.Duration) {
-					if attempt != tt.attempt || err != tt.err { //nolint:errorlint // it is told as it is
+					if attempt != tt.attempt || err != tt.err { //nolint:errorlint // it passes unchanged
 						t.Errorf("OnRetry hears of retry %d after %v", attempt, err)
 					}
 					told = delay
@@ -112,7 +112,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// Whoever decides later is not asked about what is decided already.
+// Later functions are not called once the decision is made.
 func TestDecideAsksInOrder(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -175,7 +175,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// All who were refused with the same RetryAfter do not come back at once.
+// Calls that were refused with the same RetryAfter do not return at once.
 func TestRefusalIsSpread(t *testing.T) {
 	r := newRules("retry: Layer", Config{})
 	r.random = func() uint64 { return longest }

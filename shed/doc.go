@@ -2,8 +2,8 @@
 // of letting them wait.
 //
 // A limit that has a line makes its callers wait. That is right for work that
-// has to be done; a server that is asked for more than it can do is better off
-// saying so at once, while the caller still has time to ask somebody else. Put
+// has to be done; a server that gets more work than it can do should
+// refuse at once, while the caller still has time to use another server. Put
 // the layer outside whatever may not be ready (a limit, a breaker, a rate limit):
 //
 //	turret.Stack(shed.Layer[Req, Res](), limit, breaker)
@@ -23,5 +23,5 @@
 // Tower's LoadShed sends one call for each time that the inner service was ready,
 // because readiness there is a reservation. The price is paid by others: over a
 // limit with a line, a shed handle that is idle may stand in that line, be given
-// a permit, and keep it. Here whoever asks stands in no line and holds nothing.
+// a permit, and keep it. Here Ready stands in no line and holds nothing.
 package shed

@@ -31,8 +31,8 @@ var refusal = &turret.Refusal{
 // done and has the values of the call's.
 //
 // The layer itself is always ready, as Tower's LoadShed is: it answers every call
-// at once. Only a final error passes through its Ready. Whoever is to see how
-// busy the inner service is (a balancer) has to stand inside. The layer keeps no
+// at once. Only a final error passes through its Ready. Code that must see how
+// busy the inner service is (a balancer) must be inside. The layer keeps no
 // state and may be used for any number of services, and each of those from many
 // goroutines at once.
 func Layer[Req, Res any]() turret.Layer[Req, Res] {
@@ -77,7 +77,7 @@ func (s *shedder[Req, Res]) ask(ctx context.Context) error {
 	return err
 }
 
-// String says what the layer does, for whoever prints a stack.
+// String returns the layer in words, for printed stacks.
 func (s *shedder[Req, Res]) String() string { return "load shed" }
 
 // A question is a context that is done, with the values of another one. Ready

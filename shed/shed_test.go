@@ -29,7 +29,7 @@ func Example() {
 
 	fmt.Println(service.Call(ctx, "gopher"))
 
-	ticket, _ := places.Enter(ctx) // somebody takes the only place
+	ticket, _ := places.Enter(ctx) // another call takes the only place
 	_, err := service.Call(ctx, "gopher")
 	fmt.Println(err, errors.Is(err, shed.ErrOverloaded), errors.Is(err, turret.ErrNotReady))
 
@@ -123,7 +123,7 @@ func TestReadinessErrors(t *testing.T) {
 	}
 }
 
-// The layer answers at once even to somebody who would wait.
+// The layer answers at once even a caller that would wait.
 func TestIsAlwaysReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := turrettest.NewMock[string, string](t)
@@ -179,7 +179,7 @@ func TestAsksOnBehalfOfTheCaller(t *testing.T) {
 	}
 }
 
-// Whoever asks at the same time must not get each other's context.
+// Concurrent callers must not get each other's context.
 func TestAsksForManyAtOnce(t *testing.T) {
 	gate := tenants{turrettest.NewRecorder(), t}
 	service := turret.Stack(shed.Layer[string, string](), turret.Gated[string, string](gate, nil))(echo)
@@ -201,8 +201,8 @@ func TestAsksForManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// Who is shed stands in no line and holds nothing: room goes to whoever comes
-// next. (In Tower a handle that was shed stays in the line of a semaphore, and
+// A call that is shed stands in no line and holds nothing: room goes to the next
+// call. (In Tower a handle that was shed stays in the line of a semaphore, and
 // keeps the permit that it gets there until it calls again.)
 func TestShedHoldsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -238,7 +238,7 @@ func TestGapBetweenAskingAndCalling(t *testing.T) {
 		places := limit.NewConcurrency(1, limit.Queue{Max: limit.Unbounded})
 		var ticket turret.Ticket
 		between := turret.Wrap(func(ctx context.Context, req string, inner turret.Service[string, string]) (string, error) {
-			ticket, _ = places.TryEnter(ctx) // somebody else is faster
+			ticket, _ = places.TryEnter(ctx) // another call is faster
 			return inner.Call(ctx, req)
 		})
 		service := turret.Stack(shed.Layer[string, string](), between, turret.Gated[string, string](places, nil))(echo)

@@ -35,5 +35,5 @@
 // begins when the call is let through. Waiting for readiness is part of Call
 // here, so unlike Tower's timeout, which starts its clock when the service is
 // ready (tower issues 648 and 677), it bounds a rate limit's line as well.
-// Ready is forwarded as it is, and bounded by the context of whoever asks.
+// Ready is forwarded as it is, and bounded by the context of its caller.
 package timeout

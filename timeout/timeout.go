@@ -20,9 +20,9 @@ func Layer[Req, Res any](d time.Duration) turret.Layer[Req, Res] {
 	return LayerFunc[Req, Res](d, nil)
 }
 
-// LayerFunc is [Layer] with a say in which errors are the deadline's doing.
+// LayerFunc is [Layer] with a function that finds the errors of the deadline.
 // Where the other side knows the deadline too, its report of it may arrive a
-// moment before the bound, and is to be told as the same timeout.
+// moment before the bound, and must become the same timeout.
 //
 // expired is asked about each error of an inner call that this layer bounded;
 // ctx is the context which that call had, so ctx.Deadline() is the bound, and
@@ -106,7 +106,7 @@ type Error struct {
 // that its context's deadline was exceeded.
 func (e *Error) Error() string {
 	text := "timeout after " + e.After.String()
-	if e.Err == nil || e.Err == context.DeadlineExceeded { //nolint:errorlint // one with a text of its own is told
+	if e.Err == nil || e.Err == context.DeadlineExceeded { //nolint:errorlint // one with a text of its own is kept
 		return text
 	}
 	return text + ": " + e.Err.Error()

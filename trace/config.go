@@ -28,7 +28,7 @@ type Config struct {
 
 	// Attributes are put on every span, behind those of the conventions. Nil:
 	// none. The key of each must not be empty. What differs from RPC to RPC is
-	// set on the span of the context, by whoever knows it.
+	// set on the span in the context, by the code that knows it.
 	Attributes []attribute.KeyValue
 
 	// Public says that the callers of a server are strangers: its spans start

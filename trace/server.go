@@ -24,7 +24,7 @@ func appendServer(attributes []attribute.KeyValue, target string) []attribute.Ke
 }
 
 // parseTarget returns the host, or the path of a socket, and the port of what a
-// gRPC client was told to dial, in the forms of gRPC's naming document:
+// gRPC client dials, in the forms of gRPC's naming document:
 //
 //	host:port  dns:host:port  dns://authority/host:port  unix:path  unix:///path
 //

@@ -25,7 +25,7 @@ type Span struct {
 	server bool
 }
 
-// IsRecording reports whether what is told to s is kept. A span that is not
+// IsRecording reports whether s keeps what is set on it. A span that is not
 // sampled keeps nothing.
 func (s Span) IsRecording() bool { return s.span.IsRecording() }
 

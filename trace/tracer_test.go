@@ -242,8 +242,8 @@ func TestValidate(t *testing.T) {
 	New(bad)
 }
 
-// Whoever calls a server that takes any method makes names up: neither their
-// number nor their length fills the memory.
+// Clients of a server that takes any method may make names up: neither their number
+// nor their length fills the memory.
 func TestMadeUpNamesAreNotKept(t *testing.T) {
 	for name, size := range map[string]int{"many": 100, "long": 256 << 10} {
 		t.Run(name, func(t *testing.T) {

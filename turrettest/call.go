@@ -49,7 +49,7 @@ func begin[Res any](f func() (Res, error)) *Call[Res] {
 
 // Over reports whether the call is over: returned, panicked, or its goroutine
 // ended. In a synctest bubble ask after synctest.Wait, when nothing moves any
-// more: a call that is not over then waits for somebody else.
+// more: a call that is not over then waits for something else.
 func (c *Call[Res]) Over() bool {
 	select {
 	case <-c.over:

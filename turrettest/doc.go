@@ -1,6 +1,6 @@
 // Package turrettest helps to test services, layers and gates.
 //
-//   - [Recorder] is a gate that lets everybody in and remembers how each call
+//   - [Recorder] is a gate that lets every call in and remembers how each call
 //     went. Outside a layer it shows that a call has exactly one outcome, and
 //     that nothing is held after it.
 //   - [Mock] is a service whose part the test plays: it takes the next request,
@@ -11,6 +11,6 @@
 //   - [TestLayer] is that of layers, and [TestTracker] that of the load of
 //     endpoints.
 //
-// Everything here works inside a testing/synctest bubble, where "nobody moves
-// any more" can be waited for and time costs nothing.
+// Everything here works inside a testing/synctest bubble, where a test can
+// wait until no goroutine moves any more, and time costs nothing.
 package turrettest

@@ -62,8 +62,8 @@ func (h *hammerer) call(ctx context.Context) {
 	case 0:
 		h.s.print()
 	case 1:
-		// Only who will give up may wait here: while others come and go, nothing
-		// says when there is room and nobody in line.
+		// Only calls that will give up may wait here: while others come and go, there
+		// may never be an instant with room and an empty line.
 		if !impatient {
 			ctx = ended(ctx)
 		}

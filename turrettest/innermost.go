@@ -12,7 +12,7 @@ import (
 // says, keeps account of the calls, and notices those that must not be.
 type innermost[Req, Res any] struct {
 	subject *layerSubject[Req, Res]
-	gone    chan struct{} // closed when the case is over: nobody waits any more
+	gone    chan struct{} // closed when the case is over: no call waits any more
 
 	mu     sync.Mutex
 	answer func(ctx context.Context, n int) (Res, error)

@@ -247,15 +247,6 @@ func layerCases[Req, Res any]() []layerCase[Req, Res] {
 // room for that has little.
 const rounds = 20
 
-// ended waits for the end of ctx, or of the case.
-func (s *layerSubject[Req, Res]) ended(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-	case <-s.inner.gone:
-	}
-	return ctx.Err()
-}
-
 // sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -281,3 +281,12 @@ func (s *layerSubject[Req, Res]) close() {
 		}
 	}
 }
+
+// ended waits for the end of ctx, or of the case.
+func (s *layerSubject[Req, Res]) ended(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-s.inner.gone:
+	}
+	return ctx.Err()
+}

@@ -26,7 +26,7 @@ var ErrClosed = errors.New("turrettest: mock closed")
 //
 // A Mock keeps the contract of a Service: a call whose ctx ends returns ctx's
 // error soon, unless the test took it and holds it with [Request.Hold]. It
-// starts with room for everybody; Allow and Fail change what Ready says.
+// starts with room for every call; Allow and Fail change what Ready returns.
 //
 // A test that ends with a request unanswered whose caller still waits fails,
 // and the caller gets [ErrClosed]. Requests are handed out in the order in
@@ -48,7 +48,7 @@ type Mock[Req, Res any] struct {
 	changed chan struct{}        // closed and replaced when any of this changes
 }
 
-// NewMock returns a [Mock] with room for everybody. When t ends, the Mock is
+// NewMock returns a [Mock] with room for every call. When t ends, the Mock is
 // closed, and t fails if that left a caller without an answer.
 func NewMock[Req, Res any](t testing.TB) *Mock[Req, Res] {
 	m := &Mock[Req, Res]{t: t, allowed: -1, changed: make(chan struct{})}
@@ -218,7 +218,7 @@ func (m *Mock[Req, Res]) fail(err error) {
 	m.change()
 }
 
-// admit lets in whoever waits and is allowed. It requires that mu is held.
+// admit lets in the waiting calls that are allowed. It requires that mu is held.
 func (m *Mock[Req, Res]) admit() {
 	for len(m.waiting) > 0 && m.allowed != 0 {
 		m.arrived = append(m.arrived, m.waiting[0])
@@ -230,7 +230,7 @@ func (m *Mock[Req, Res]) admit() {
 	m.change()
 }
 
-// change wakes those who wait in Ready and Next. It requires that mu is held.
+// change wakes the waits in Ready and Next. It requires that mu is held.
 func (m *Mock[Req, Res]) change() {
 	close(m.changed)
 	m.changed = make(chan struct{})

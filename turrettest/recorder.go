@@ -9,7 +9,7 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// A Recorder is a [turret.Gate] with room for everybody that remembers how each
+// A Recorder is a [turret.Gate] with room for every call that remembers how each
 // call went. Put it around a layer to see the layer as the rest of a stack sees
 // it:
 //
@@ -26,7 +26,7 @@ type Recorder struct {
 	entered  uint64
 	inside   map[uint64]struct{} // the numbers of the calls that have not left
 	outcomes []turret.Outcome
-	left     chan struct{} // closed when the next call leaves; nil while nobody waits for that
+	left     chan struct{} // closed when the next call leaves; nil while no goroutine waits for that
 }
 
 // NewRecorder returns a [Recorder] that has seen nothing.

@@ -57,7 +57,7 @@ func (r *Request[Req, Res]) reply(a answer[Res]) bool {
 	if !remove(&r.mock.taken, r) {
 		return false
 	}
-	r.answer <- a // has room: only who removes the request answers it
+	r.answer <- a // has room: only the goroutine that removes the request answers it
 	return true
 }
 

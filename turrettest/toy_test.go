@@ -52,7 +52,7 @@ type toy struct {
 
 	mu       sync.Mutex
 	free     int
-	promised int // calls that were told that they are in and have not run since
+	promised int // calls that Ready let in and that have not run since
 	line     []chan struct{}
 	watchers []chan struct{}
 }

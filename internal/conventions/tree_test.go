@@ -99,10 +99,7 @@ func parseText(name, text string) (*goFile, error) {
 }
 
 // pending are directories to which the rules of shape and words do not apply yet.
-var pending = []string{
-	".", "adaptive", "breaker", "buffer", "hedge", "interceptors", "limit",
-	"ready", "load", "reconnect", "retry", "shed", "throttle", "timeout", "trace", "turrettest",
-}
+var pending = []string{"adaptive", "interceptors", "throttle"}
 
 // settled reports whether all rules apply to the files of a directory.
 func settled(dir string) bool {

@@ -343,8 +343,8 @@ func (l *Limit) questions(n int) {
 	}
 }
 
-// question asks the engine once. A panic of the engine is an error: nobody could
-// recover from it here.
+// question calls the engine once. A panic of the engine becomes an error, since no
+// caller could recover from it here.
 func (l *Limit) question(n int) (granted int, retryAfter time.Duration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
