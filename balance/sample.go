@@ -12,8 +12,8 @@ func below(random uint64, n int) int {
 // pair maps one random word to two different indexes below n, every ordered
 // pair with the same chance. n is at least 2 and less than 2^31.
 func pair(random uint64, n int) (i, j int) {
-	p := below(random, n*(n-1))
-	i, j = p/(n-1), p%(n-1)
+	p, _ := bits.Mul64(random, uint64(n)*uint64(n-1))
+	i, j = int(p/uint64(n-1)), int(p%uint64(n-1))
 	if j >= i {
 		j++
 	}

@@ -40,9 +40,11 @@ func TestPair(t *testing.T) {
 			t.Errorf("n = %d: ordered pairs are %.1f standard deviations from uniform", n, x)
 		}
 	}
-	for _, word := range []uint64{0, math.MaxUint64} {
-		if i, j := pair(word, 10_000); i == j || j >= 10_000 || i >= 10_000 {
-			t.Errorf("pair(%d) = %d, %d", word, i, j)
+	for _, n := range []int{2, 10_000, 46_342, 100_000, math.MaxInt32} { // also where int has 32 bits
+		for _, word := range []uint64{0, 1 << 63, 3 << 62, math.MaxUint64} {
+			if i, j := pair(word, n); i == j || i < 0 || j < 0 || j >= n || i >= n {
+				t.Errorf("pair(%d, %d) = %d, %d", word, n, i, j)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,7 +183,7 @@ func (c *Circuit) enterSlowly(now int64) (t turret.Ticket, wait time.Duration, o
 		}
 		c.changeLocked(HalfOpen)
 	}
-	if !c.roomLocked(now) {
+	if _, ok := c.roomLocked(now); !ok {
 		return t, 0, false
 	}
 	c.probe = now
@@ -190,15 +191,20 @@ func (c *Circuit) enterSlowly(now int64) (t turret.Ticket, wait time.Duration, o
 	return turret.Ticket{Start: int64(c.serial), Data: c.epoch.Load()}, 0, true
 }
 
-// roomLocked reports whether a half-open circuit lets a probe in. A probe that
-// takes longer than the longest open period keeps no call out any more: it may
-// be a stream that lives for hours.
-func (c *Circuit) roomLocked(now int64) bool {
+// roomLocked reports whether a half-open circuit lets a probe in, and else how
+// long the running one can keep others out. A probe that takes longer than the
+// longest open period does no longer: it may be a stream that lives for hours.
+// Where there is no longest period, the one before the probe takes its place.
+func (c *Circuit) roomLocked(now int64) (wait time.Duration, ok bool) {
 	if c.probe == noProbe {
-		return true
+		return 0, true
 	}
 	longest := int64(c.config.Load().Backoff.Max)
-	return longest > 0 && now-c.probe >= longest
+	if longest < 0 {
+		longest = c.period
+	}
+	wait = time.Duration(longest - (now - c.probe))
+	return max(0, wait), wait <= 0
 }
 
 // Refuses reports whether Enter would refuse at now. Unlike Enter it changes
@@ -211,8 +217,8 @@ func (c *Circuit) Refuses(now int64) bool {
 	return refuses
 }
 
-// refusal reports whether the circuit refuses at now, and for how long it
-// certainly will.
+// refusal reports whether the circuit refuses at now, and for how long it will
+// unless its state changes.
 func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -222,7 +228,8 @@ func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
 	case Open:
 		return max(0, time.Duration(c.until-now)), now < c.until
 	default:
-		return 0, !c.roomLocked(now)
+		wait, ok := c.roomLocked(now)
+		return wait, !ok
 	}
 }
 
@@ -342,7 +349,7 @@ func (c *Circuit) Reset() {
 
 func (c *Circuit) openLocked(now int64) {
 	c.period = int64(c.config.Load().Backoff.Delay(c.level+1, c.random()))
-	c.until = now + c.period
+	c.until = now + min(c.period, math.MaxInt64-now)
 	c.opened++
 	c.changeLocked(Open)
 }

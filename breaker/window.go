@@ -10,13 +10,15 @@ import (
 const buckets = 10
 
 // One word holds a bucket: which one it is, how many calls ended in it, and
-// how many of those failed. 28 bits of number come round after 8 years of
-// buckets of a second.
+// how many of those failed. 28 bits of number come round, after 8 years with
+// buckets of a second and after 3 days with buckets of a millisecond: what was
+// counted half of that before is cleared by then, see forget.
 const (
 	countBits   = 18
 	maxCount    = 1<<countBits - 1
 	numberMask  = 1<<(64-2*countBits) - 1
 	maxMinCalls = 1_000_000
+	eraBits     = 64 - 2*countBits - 1
 )
 
 // A window counts the calls and the failures of the last ten buckets of time,
@@ -28,8 +30,9 @@ const (
 // A bucket holds 262,143 calls; what comes after them in the same bucket is
 // not counted, and its share of failures is that of the calls before.
 type window struct {
-	width   uint64 // of a bucket, in nanoseconds
-	inverse uint64 // 2^64/width, rounded down: a division costs more than counting
+	width   uint64        // of a bucket, in nanoseconds
+	inverse uint64        // 2^64/width, rounded down: a division costs more than counting
+	era     atomic.Uint64 // the bucket counted in last, in units of 1<<eraBits
 	words   [buckets]atomic.Uint64
 }
 
@@ -58,6 +61,9 @@ func (w *window) number(now int64) uint64 {
 // add counts one call that ended at now.
 func (w *window) add(now int64, failed bool) {
 	current := w.number(now)
+	if era := current >> eraBits; era > w.era.Load() {
+		w.forget(era)
+	}
 	word := &w.words[current%buckets]
 	current &= numberMask
 	for {
@@ -73,6 +79,33 @@ func (w *window) add(now int64, failed bool) {
 			failures++
 		}
 		if word.CompareAndSwap(old, pack(current, calls+1, failures)) {
+			return
+		}
+	}
+}
+
+// forget clears what was counted before the era before this one, and makes this
+// one the last. What others count meanwhile stays: they do so after the era is
+// this one, so that a word which was read before that is without it.
+func (w *window) forget(era uint64) {
+	for {
+		last := w.era.Load()
+		if era <= last {
+			return
+		}
+		var old [buckets]uint64
+		for i := range w.words {
+			old[i] = w.words[i].Load()
+		}
+		if w.era.Load() != last {
+			continue
+		}
+		for i := range w.words {
+			if era > last+1 {
+				w.words[i].CompareAndSwap(old[i], 0)
+			}
+		}
+		if w.era.CompareAndSwap(last, era) {
 			return
 		}
 	}

@@ -29,5 +29,5 @@ func bucket(d time.Duration) int {
 // edge returns the upper edge of bucket i, the longest latency in it.
 func edge(i int) time.Duration {
 	shift := max(i>>subBits-1, 0)
-	return time.Duration((i-shift<<subBits+1)<<shift) * unit
+	return time.Duration(i-shift<<subBits+1) << shift * unit
 }

@@ -106,7 +106,7 @@ func (w *window) slice(i int) *slice { return &w.ring[(w.oldest+i)%len(w.ring)] 
 // expire drops the slices that are older than length, as long as enough
 // latencies remain.
 func (w *window) expire(now int64) {
-	for w.used > 1 && w.slice(0).last+w.length <= now && w.n-w.slice(0).n >= w.enough {
+	for w.used > 1 && now-w.slice(0).last >= w.length && w.n-w.slice(0).n >= w.enough {
 		w.drop()
 	}
 }
