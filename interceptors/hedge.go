@@ -33,14 +33,30 @@ import (
 // each attempt of the Retry may be hedged; set c.Counted if both have the same
 // Budget. Put a [Timeout] of each attempt, and a Trace of each, inside it.
 func Hedge(c hedge.Config) Layer {
+	misuse.Check("interceptors: Hedge", c.Validate())
+	return HedgeWith(NewHedgePolicy(c))
+}
+
+// NewHedgePolicy returns the policy of [Hedge] with c, for [HedgeWith]. Its Set
+// changes it while it is in use. It panics with the error of c.Validate if there
+// is one.
+func NewHedgePolicy(c hedge.Config) *hedge.Policy {
 	if c.Success == nil {
 		c.Success = func(ctx context.Context, err error) bool {
 			return Classify(ctx, nil, nil, err) == turret.Success
 		}
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
-	misuse.Check("interceptors: Hedge", c.Validate())
-	layer := hedge.LayerOf[*RPC, answer](hedge.NewPolicy(c), hedgeOf)
+	misuse.Check("interceptors: NewHedgePolicy", c.Validate())
+	return hedge.NewPolicy(c)
+}
+
+// HedgeWith is [Hedge] with a policy of [NewHedgePolicy]. It panics if p is nil.
+func HedgeWith(p *hedge.Policy) Layer {
+	if p == nil {
+		misused("HedgeWith", "policy", nil, "non-nil")
+	}
+	layer := hedge.LayerOf[*RPC, answer](p, hedgeOf)
 	return func(inner Service) Service {
 		return &hedgeService{inner, layer(&hedgeAttempts{inner})}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -23,6 +24,8 @@ type leaf interface {
 	newReply() any
 	// target returns what the client dialed; empty on a server.
 	target() string
+	// callOptions returns what the caller of a client gave, without OnFinish.
+	callOptions() []grpc.CallOption
 
 	// repeat prepares the leaf to be called more than once, one attempt after
 	// the other. limit bounds the bytes that a stream keeps for its replay.
@@ -48,14 +51,15 @@ type leaf interface {
 // once has the methods of a leaf that can be called only once: that of a server.
 type once struct{}
 
-func (once) newReply() any               { return nil }
-func (once) target() string              { return "" }
-func (once) repeat(*RPC, int)            {}
-func (once) repeated() bool              { return false }
-func (once) restore()                    {}
-func (once) isCommitted() bool           { return true }
-func (once) hedge(*RPC) *repetition      { return nil }
-func (once) fork(*RPC, int) (*RPC, bool) { return nil, false }
+func (once) newReply() any                  { return nil }
+func (once) target() string                 { return "" }
+func (once) callOptions() []grpc.CallOption { return nil }
+func (once) repeat(*RPC, int)               {}
+func (once) repeated() bool                 { return false }
+func (once) restore()                       {}
+func (once) isCommitted() bool              { return true }
+func (once) hedge(*RPC) *repetition         { return nil }
+func (once) fork(*RPC, int) (*RPC, bool)    { return nil, false }
 
 // noLeaf is the leaf of an RPC that came through no stack: of a test, or a copy
 // from [FromContext].

@@ -28,6 +28,9 @@ const (
 	EventTimeout
 	// EventPanic: a panic was caught, or a panic or runtime.Goexit passed.
 	EventPanic
+	// EventShadow: a layer that is only tried, [Shadow] or [ShadowTimeout], would
+	// have refused or ended the RPC.
+	EventShadow
 )
 
 // String returns the name of k in lower case.
@@ -43,6 +46,8 @@ func (k EventKind) String() string {
 		return "timeout"
 	case EventPanic:
 		return "panic"
+	case EventShadow:
+		return "shadow"
 	default:
 		return fmt.Sprintf("EventKind(%d)", uint8(k))
 	}

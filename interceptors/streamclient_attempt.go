@@ -74,6 +74,8 @@ func (c *streamClient) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, er
 
 func (c *streamClient) newReply() any { return nil }
 
+func (c *streamClient) callOptions() []grpc.CallOption { return c.opts }
+
 func (c *streamClient) target() string { return targetOf(c.conn) }
 
 func (c *streamClient) repeated() bool {

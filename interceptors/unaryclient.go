@@ -106,6 +106,8 @@ func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
 
 func (c *unaryClient) newReply() any { return newMessage(c.reply) }
 
+func (c *unaryClient) callOptions() []grpc.CallOption { return c.opts }
+
 func (c *unaryClient) target() string { return targetOf(c.conn) }
 
 // targetOf returns what cc dialed; empty for the nil of a test's fake.
