@@ -1,0 +1,260 @@
+package interceptors
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/turret-go/turret"
+)
+
+// A Finding is something about a stack that is most likely a mistake.
+type Finding struct {
+	// Check is the name of the check, the same for all findings of it:
+	// "limit-outside-retry".
+	Check string `json:"check"`
+	// Layer is the layer that the finding is about, as Describe titles it.
+	Layer string `json:"layer"`
+	// Text says what happens.
+	Text string `json:"text"`
+	// Fix says what to do.
+	Fix string `json:"fix"`
+}
+
+// String returns the finding in one line.
+func (f Finding) String() string { return f.Check + ": " + f.Layer + " " + f.Text + ": " + f.Fix }
+
+// A Router is a layer that sends each RPC through one of several sequences of
+// layers, as those of package policy do. [Stack.Lint] looks at each.
+type Router interface {
+	// Routes returns the sequences, at most as many as most.
+	Routes(most int) []Route
+}
+
+// A Route is one of the sequences of a [Router].
+type Route struct {
+	// Title says for which RPCs it is.
+	Title string
+	// Kinds are the kinds of RPC that take it.
+	Kinds []Kind
+	// Layers are what the layers have made, outermost first. They are described
+	// by turret.Describe.
+	Layers []any
+}
+
+// Lint looks for usual mistakes in the order of the layers of a stack that is for
+// one side: a retry without a timeout of each attempt, a limit outside of it, a
+// timeout that ends streams. It finds nothing in the stacks that the documentation
+// recommends. A test may hold a stack to it:
+//
+//	if findings := stack.Lint(interceptors.SideClient); len(findings) > 0 {
+//		t.Error(findings)
+//	}
+//
+// Layers are known by what they describe themselves as, see [turret.Describer];
+// Lint finds nothing in layers that it does not know. Nothing is called but
+// Describe and [Router].
+func (s *Stack) Lint(side Side) []Finding {
+	l := &linter{side: side, seen: map[Finding]bool{}}
+	for _, path := range l.paths([]path{nil}, s.layers, leafService{}, everything) {
+		l.check(path)
+	}
+	return l.findings
+}
+
+// mostRoutes bounds how many sequences of layers Lint looks at.
+const mostRoutes = 200
+
+// A linter collects what is found.
+type linter struct {
+	side     Side
+	findings []Finding
+	seen     map[Finding]bool
+}
+
+// A path is the layers that some RPCs pass, outermost first.
+type path []lintLayer
+
+// A lintLayer is a layer with the RPCs that it is for.
+type lintLayer struct {
+	turret.Node
+
+	scope scope
+}
+
+// A scope says for which RPCs a layer is.
+type scope struct {
+	kinds    [KindBidiStream + 1]bool
+	patterns []string // all of them match
+	except   []string // none of them matches
+	some     bool     // a matcher decides too
+}
+
+var everything = scope{kinds: [KindBidiStream + 1]bool{true, true, true, true}}
+
+// inside returns the part of s that goes into a For, an Except or a ForKind with
+// that heading.
+func (s scope) inside(heading string) scope {
+	s.patterns, s.except = slices.Clip(s.patterns), slices.Clip(s.except)
+	if rest, ok := strings.CutPrefix(heading, "except "); ok {
+		s.except = append(s.except, strings.Split(rest, ", ")...)
+		return s
+	}
+	rest := strings.TrimPrefix(heading, "for ")
+	if strings.HasPrefix(rest, "/") {
+		if !strings.Contains(rest, ", ") {
+			s.patterns = append(s.patterns, rest)
+		} else {
+			s.some = true
+		}
+		return s
+	}
+	var kinds [KindBidiStream + 1]bool
+	known := false
+	for k := KindUnary; k <= KindBidiStream; k++ {
+		if slices.Contains(strings.Split(rest, ", "), k.String()) {
+			kinds[k], known = s.kinds[k], true
+		}
+	}
+	if !known {
+		s.some = true
+		return s
+	}
+	s.kinds = kinds
+	return s
+}
+
+// streams reports whether s has streams of any kind.
+func (s scope) streams() bool { return slices.Contains(s.kinds[KindClientStream:], true) }
+
+// meets reports whether an RPC may be in both scopes.
+func (s scope) meets(o scope) bool {
+	both := false
+	for k := range s.kinds {
+		both = both || s.kinds[k] && o.kinds[k]
+	}
+	for _, p := range s.patterns {
+		if slices.Contains(o.except, p) || slices.ContainsFunc(o.patterns, func(q string) bool { return !overlap(p, q) }) {
+			return false
+		}
+	}
+	for _, p := range o.patterns {
+		if slices.Contains(s.except, p) {
+			return false
+		}
+	}
+	return both
+}
+
+// overlap reports whether a method may match both patterns.
+func overlap(p, q string) bool {
+	p, q = strings.TrimSuffix(p, "*"), strings.TrimSuffix(q, "*")
+	return strings.HasPrefix(p, q) || strings.HasPrefix(q, p)
+}
+
+// paths puts layers, which are around inner, behind each of the paths.
+func (l *linter) paths(to []path, layers []Service, inner Service, in scope) []path {
+	for i, layer := range layers {
+		next := inner
+		if i+1 < len(layers) {
+			next = layers[i+1]
+		}
+		to = l.layer(to, layer, next, in)
+	}
+	return to
+}
+
+func (l *linter) layer(to []path, layer, next Service, in scope) []path {
+	switch layer := layer.(type) {
+	case *branchService:
+		return l.paths(to, layer.layers, layer.Service, in.inside(layer.heading))
+	case *namedService:
+		return l.layer(to, layer.Service, next, in)
+	case Router:
+		return l.routes(to, layer, in)
+	}
+	nodes := turret.Describe(describedLayer{layer, next}, 0).Children
+	return behind(to, flat(nil, nodes, in))
+}
+
+// routes puts each route of a Router behind each of the paths.
+func (l *linter) routes(to []path, r Router, in scope) (all []path) {
+	for _, route := range r.Routes(mostRoutes) {
+		own := in
+		own.kinds = [KindBidiStream + 1]bool{}
+		for _, k := range route.Kinds {
+			own.kinds[k] = in.kinds[k]
+		}
+		var layers path
+		for _, made := range route.Layers {
+			node := turret.Describe(lone{made}, 0)
+			layers = append(layers, lintLayer{node, own})
+		}
+		for _, p := range to {
+			if len(all) < mostRoutes {
+				all = append(all, append(slices.Clip(p), layers...))
+			}
+		}
+	}
+	if len(all) == 0 {
+		return to
+	}
+	return all
+}
+
+func behind(to []path, layers path) []path {
+	for i := range to {
+		to[i] = append(slices.Clip(to[i]), layers...)
+	}
+	return to
+}
+
+// flat returns what is described, with what is inside of branches.
+func flat(to path, nodes []turret.Node, in scope) path {
+	for _, n := range nodes {
+		if n.Kind == "for" {
+			to = flat(to, n.Children, in.inside(n.Title))
+			continue
+		}
+		to = append(to, lintLayer{n, in})
+	}
+	return to
+}
+
+// describedLayer describes the layers that a service consists of.
+type describedLayer struct{ layer, next Service }
+
+func (d describedLayer) Describe(to *turret.Description) {
+	to.Is("layers", "")
+	to.Chain(d.layer, d.next)
+}
+
+// lone describes a layer without what is inside it.
+type lone struct{ layer any }
+
+func (l lone) Describe(d *turret.Description) { d.Forward(l.layer) }
+
+func (l *linter) found(layer lintLayer, check, text, fix string) {
+	title := layer.Title
+	if title == "" {
+		title = layer.Kind
+	}
+	title, _, _ = strings.Cut(title, "\n")
+	f := Finding{Check: check, Layer: title, Text: text, Fix: fix}
+	if !l.seen[f] {
+		l.seen[f] = true
+		l.findings = append(l.findings, f)
+	}
+}
+
+// seconds returns the setting of a layer that is a time, 0 if it has none.
+func (n lintLayer) seconds() float64 {
+	for _, f := range n.Figures {
+		if f.Kind == turret.Setting && f.Unit == "s" {
+			return f.Value
+		}
+	}
+	return 0
+}
+
+// is reports whether the layer is of one of the kinds.
+func (n lintLayer) is(kinds ...string) bool { return slices.Contains(kinds, n.Kind) }
