@@ -38,8 +38,8 @@ const (
 	// Counted and told to observers, without any other effect: nothing is refused
 	// or cut short. A shadow rule takes no part in the choice among enforced rules,
 	// so it may stand beside the rule that it is to replace. Each shadow rule
-	// counts for itself. It must not have retry, hedge, wait_for_ready, criticality
-	// or idempotency.
+	// counts for itself. It must not have idempotency, retry, hedge,
+	// wait_for_ready, criticality or adaptive_limit.
 	Mode_MODE_SHADOW Mode = 2
 	// As if the rule were not there. It is still checked.
 	Mode_MODE_OFF Mode = 3
@@ -588,7 +588,7 @@ func (x *Rule) GetServer() *Server {
 }
 
 // What a client does around an RPC. The order is fixed, outermost first:
-// criticality, wait_for_ready, timeout, stream_timeout, retry, hedge, throttle,
+// wait_for_ready, timeout, stream_timeout, retry, hedge, criticality, throttle,
 // breaker, rate_limit, attempt_timeout, limit.
 type Client struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -925,9 +925,10 @@ func (x *Retry) GetBudget() *Budget {
 // a random share of it.
 type Backoff struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The bound before the first retry. Unset: 50ms. At least 1ms.
+	// The bound before the first retry. Unset: 50ms, or max if that is shorter. At
+	// least 1ms.
 	Base *durationpb.Duration `protobuf:"bytes,1,opt,name=base,proto3" json:"base,omitempty"`
-	// The longest bound. Unset: 5s. Not below base.
+	// The longest bound. Unset: 5s, or base if that is longer. Not below base.
 	Max *durationpb.Duration `protobuf:"bytes,2,opt,name=max,proto3" json:"max,omitempty"`
 	// The share of the bound that is left to chance, from 0 to 1. Unset: 1.
 	Jitter *float64 `protobuf:"fixed64,3,opt,name=jitter,proto3,oneof" json:"jitter,omitempty"`
@@ -1490,7 +1491,7 @@ type Throttle struct {
 	// No throttle, whatever less specific rules say. Nothing else may be set then.
 	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
 	// How many RPCs are sent for each one that was accepted. Unset: 2. From 1.1 to
-	// 10.
+	// 1000.
 	Ratio *float64 `protobuf:"fixed64,2,opt,name=ratio,proto3,oneof" json:"ratio,omitempty"`
 	// The time over which RPCs are compared. Unset: 1s. From 100ms to 10m.
 	Window *durationpb.Duration `protobuf:"bytes,3,opt,name=window,proto3" json:"window,omitempty"`
@@ -1565,11 +1566,13 @@ type AdaptiveLimit struct {
 	// No adaptive limit, whatever less specific rules say. Nothing else may be set
 	// then.
 	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
-	// The limit that it begins with. Unset: 20. From min to max.
+	// The limit that it begins with. Unset: 20, or the nearest that min and max
+	// allow. From min to max.
 	Initial *int32 `protobuf:"varint,2,opt,name=initial,proto3,oneof" json:"initial,omitempty"`
-	// The smallest limit. Unset: 1. At least 1.
+	// The smallest limit. Unset: 1. From 1 to 1,000,000.
 	Min *int32 `protobuf:"varint,3,opt,name=min,proto3,oneof" json:"min,omitempty"`
-	// The largest limit. Unset: 10,000. At most 1,000,000.
+	// The largest limit. Unset: 10,000, or min if that is more. From min to
+	// 1,000,000.
 	Max *int32 `protobuf:"varint,4,opt,name=max,proto3,oneof" json:"max,omitempty"`
 	// Which RPCs share the limit.
 	Scope         Scope `protobuf:"varint,5,opt,name=scope,proto3,enum=turret.policy.v1.Scope" json:"scope,omitempty"`
@@ -1642,15 +1645,20 @@ func (x *AdaptiveLimit) GetScope() Scope {
 	return Scope_SCOPE_UNSPECIFIED
 }
 
-// How important the RPCs of a method are.
+// How important the RPCs of a method are. A client sends the level, and one lower
+// with every attempt after the first. A server takes it, and what its handlers
+// send inherits it.
 type Criticality struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The level is left as it is, whatever less specific rules say. Nothing else
-	// may be set then.
+	// Levels are neither sent nor taken, whatever less specific rules say. Nothing
+	// else may be set then.
 	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
 	// The level of RPCs that have none: on a client those whose context has none,
 	// on a server those whose caller sent none. Unset: CRITICAL.
-	Level         Level `protobuf:"varint,2,opt,name=level,proto3,enum=turret.policy.v1.Level" json:"level,omitempty"`
+	Level Level `protobuf:"varint,2,opt,name=level,proto3,enum=turret.policy.v1.Level" json:"level,omitempty"`
+	// On a server: the highest level that callers may claim; a higher claim counts
+	// as that. Unset: CRITICAL.
+	Allow         Level `protobuf:"varint,3,opt,name=allow,proto3,enum=turret.policy.v1.Level" json:"allow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1695,6 +1703,13 @@ func (x *Criticality) GetOff() bool {
 func (x *Criticality) GetLevel() Level {
 	if x != nil {
 		return x.Level
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
+func (x *Criticality) GetAllow() Level {
+	if x != nil {
+		return x.Allow
 	}
 	return Level_LEVEL_UNSPECIFIED
 }
@@ -2037,10 +2052,11 @@ const file_turret_policy_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"\b_initialB\x06\n" +
 	"\x04_minB\x06\n" +
-	"\x04_max\"N\n" +
+	"\x04_max\"}\n" +
 	"\vCriticality\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12-\n" +
-	"\x05level\x18\x02 \x01(\x0e2\x17.turret.policy.v1.LevelR\x05level\"\xfc\x01\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x17.turret.policy.v1.LevelR\x05level\x12-\n" +
+	"\x05allow\x18\x03 \x01(\x0e2\x17.turret.policy.v1.LevelR\x05allow\"\xfc\x01\n" +
 	"\x06PerKey\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12\x1c\n" +
 	"\bmetadata\x18\x02 \x01(\tH\x00R\bmetadata\x12#\n" +
@@ -2191,19 +2207,20 @@ var file_turret_policy_v1_policy_proto_depIdxs = []int32{
 	2,  // 43: turret.policy.v1.Throttle.scope:type_name -> turret.policy.v1.Scope
 	2,  // 44: turret.policy.v1.AdaptiveLimit.scope:type_name -> turret.policy.v1.Scope
 	4,  // 45: turret.policy.v1.Criticality.level:type_name -> turret.policy.v1.Level
-	14, // 46: turret.policy.v1.PerKey.limit:type_name -> turret.policy.v1.Limit
-	16, // 47: turret.policy.v1.PerKey.rate_limit:type_name -> turret.policy.v1.RateLimit
-	8,  // 48: turret.policy.v1.Options.client:type_name -> turret.policy.v1.Client
-	9,  // 49: turret.policy.v1.Options.server:type_name -> turret.policy.v1.Server
-	24, // 50: turret.policy.v1.method:extendee -> google.protobuf.MethodOptions
-	25, // 51: turret.policy.v1.service:extendee -> google.protobuf.ServiceOptions
-	22, // 52: turret.policy.v1.method:type_name -> turret.policy.v1.Options
-	22, // 53: turret.policy.v1.service:type_name -> turret.policy.v1.Options
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	52, // [52:54] is the sub-list for extension type_name
-	50, // [50:52] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	4,  // 46: turret.policy.v1.Criticality.allow:type_name -> turret.policy.v1.Level
+	14, // 47: turret.policy.v1.PerKey.limit:type_name -> turret.policy.v1.Limit
+	16, // 48: turret.policy.v1.PerKey.rate_limit:type_name -> turret.policy.v1.RateLimit
+	8,  // 49: turret.policy.v1.Options.client:type_name -> turret.policy.v1.Client
+	9,  // 50: turret.policy.v1.Options.server:type_name -> turret.policy.v1.Server
+	24, // 51: turret.policy.v1.method:extendee -> google.protobuf.MethodOptions
+	25, // 52: turret.policy.v1.service:extendee -> google.protobuf.ServiceOptions
+	22, // 53: turret.policy.v1.method:type_name -> turret.policy.v1.Options
+	22, // 54: turret.policy.v1.service:type_name -> turret.policy.v1.Options
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	53, // [53:55] is the sub-list for extension type_name
+	51, // [51:53] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_turret_policy_v1_policy_proto_init() }
