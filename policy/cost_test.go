@@ -1,0 +1,158 @@
+package policy_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/limit"
+	"github.com/turret-go/turret/policy"
+	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+	"github.com/turret-go/turret/retry"
+)
+
+const fiveBlocks = "timeout: 1h, retry: {resend: ALWAYS}, breaker: {}, rate_limit: {requests: 1000000000}, limit: {max: 1000000}"
+
+// byHand is the layers of fiveBlocks.
+func byHand() *interceptors.Stack {
+	named := func(l interceptors.Layer) interceptors.Layer { return interceptors.Named("r", l) }
+	return interceptors.New(
+		named(interceptors.Timeout(time.Hour)),
+		named(interceptors.Retry(retry.Config{})),
+		named(interceptors.Breaker(breaker.Config{})),
+		named(interceptors.RateLimit(limit.PerSecond(1_000_000_000), limit.Queue{})),
+		named(interceptors.ConcurrencyLimit(1_000_000, limit.Queue{})),
+	)
+}
+
+// caller returns a function that makes a unary RPC through a stack, to an invoker
+// that does nothing.
+func caller(s *interceptors.Stack, method string) func(ctx context.Context) {
+	unary := s.UnaryClient()
+	req, reply := new(echov1.UnaryRequest), new(echov1.UnaryResponse)
+	invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
+	return func(ctx context.Context) {
+		if err := unary(ctx, method, req, reply, nil, invoke); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func pass() *interceptors.Stack {
+	return interceptors.New(func(inner interceptors.Service) interceptors.Service { return passing{inner} })
+}
+
+type passing struct{ interceptors.Service }
+
+func TestPolicyAllocatesAsTheStackByHand(t *testing.T) {
+	p := compile(t, rules("client: {"+fiveBlocks+"}"), policy.Config{})
+	nothing := compile(t, "rules:\n- {name: r, methods: [\"/grpc.health.v1.Health/*\"], client: {timeout: 1s}}\n", policy.Config{})
+	for _, tt := range []struct {
+		name         string
+		policy, hand *interceptors.Stack
+	}{
+		{"five blocks", interceptors.New(p.Client()), byHand()},
+		{"no block", interceptors.New(nothing.Client()), pass()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			allocs := func(s *interceptors.Stack) float64 {
+				call := caller(s, echoService+"/Unary")
+				return testing.AllocsPerRun(200, func() { call(t.Context()) })
+			}
+			if got, want := allocs(tt.policy), allocs(tt.hand); got > want {
+				t.Errorf("%v allocations, the stack by hand has %v", got, want)
+			}
+		})
+	}
+}
+
+// many returns the descriptors of n methods, ten in each service.
+func many(tb testing.TB, n int) *policy.Catalogue {
+	tb.Helper()
+	file := &descriptorpb.FileDescriptorProto{
+		Name: new("many.proto"), Package: new("many"), Syntax: new("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Empty")}},
+	}
+	for i := range n / 10 {
+		s := &descriptorpb.ServiceDescriptorProto{Name: new(fmt.Sprintf("S%d", i))}
+		for j := range 10 {
+			s.Method = append(s.Method, &descriptorpb.MethodDescriptorProto{
+				Name: new(fmt.Sprintf("M%d", j)), InputType: new(".many.Empty"), OutputType: new(".many.Empty"),
+			})
+		}
+		file.Service = append(file.Service, s)
+	}
+	files, err := protodesc.NewFiles(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return policy.InFiles(files)
+}
+
+// manyRules is a policy with a rule for each of n services.
+func manyRules(n int) string {
+	var b strings.Builder
+	b.WriteString("rules:\n- {name: all, methods: [\"/*\"], client: {" + fiveBlocks + "}}\n")
+	for i := range n {
+		fmt.Fprintf(&b, "- {name: r%d, methods: [\"/many.S%d/*\"], client: {limit: {max: %d}}}\n", i, i, i+1)
+	}
+	return b.String()
+}
+
+func BenchmarkPolicy(b *testing.B) {
+	one := compile(b, rules("client: {"+fiveBlocks+"}"), policy.Config{})
+	large := compile(b, manyRules(1000), policy.Config{Methods: many(b, 10_000)})
+	nothing := compile(b, "rules:\n- {name: r, methods: [\"/a.B/*\"], client: {timeout: 1s}}\n", policy.Config{UnknownMethods: true})
+	for _, bb := range []struct {
+		name   string
+		stack  *interceptors.Stack
+		method string
+	}{
+		{"hand", byHand(), echoService + "/Unary"},
+		{"policy", interceptors.New(one.Client()), echoService + "/Unary"},
+		{"policy of 10000 methods", interceptors.New(large.Client()), "/many.S777/M3"},
+		{"nothing by hand", pass(), echoService + "/Unary"},
+		{"nothing", interceptors.New(nothing.Client()), echoService + "/Unary"},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			call := caller(bb.stack, bb.method)
+			b.ReportAllocs()
+			for b.Loop() {
+				call(b.Context())
+			}
+		})
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	catalogue := many(b, 10_000)
+	document := parse(b, manyRules(1000))
+	b.Run("New", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := policy.New(document, policy.Config{Methods: catalogue}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Load", func(b *testing.B) {
+		p, err := policy.New(document, policy.Config{Methods: catalogue})
+		if err != nil {
+			b.Fatal(err)
+		}
+		stack := interceptors.New(p.Client())
+		for b.Loop() {
+			if _, err := p.Load(document); err != nil {
+				b.Fatal(err)
+			}
+		}
+		_ = stack
+	})
+}
