@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,7 @@ type watched struct {
 	t       *testing.T
 	policy  *policy.Policy
 	name    string
+	mu      sync.Mutex
 	reports []policyfile.Report
 }
 
@@ -48,7 +50,11 @@ func watch(t *testing.T, name string, f func(w *watched)) {
 		w := &watched{t: t, policy: p, name: name}
 		ended := make(chan error)
 		go func() {
-			ended <- policyfile.Watch(ctx, p, name, interval, func(r policyfile.Report) { w.reports = append(w.reports, r) })
+			ended <- policyfile.Watch(ctx, p, name, interval, func(r policyfile.Report) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.reports = append(w.reports, r)
+			})
 		}()
 		synctest.Wait()
 		f(w)
@@ -74,6 +80,8 @@ func (w *watched) has(limit string, reports int) {
 	if len(held) != 1 || held[0].Value != "{max: "+limit+"}" {
 		w.t.Errorf("the policy has %v, want a limit of %s", held, limit)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.reports) != reports {
 		w.t.Errorf("%d reports, want %d: %v", len(w.reports), reports, w.reports)
 	}
