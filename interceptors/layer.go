@@ -29,9 +29,11 @@ func stacked(constructor string, layers []Layer, inner Service) (outermost Servi
 		if layer == nil {
 			continue
 		}
-		if inner = layer(inner); inner == nil {
+		s := layer(inner)
+		if s == nil {
 			misused(constructor, fmt.Sprintf("service of layer %d", i), nil, "non-nil")
 		}
+		inner = prepared(s, inner)
 		made = append(made, inner)
 	}
 	slices.Reverse(made)

@@ -17,18 +17,47 @@ import (
 //	/package.Service/*        all methods of a service
 //	/*                        all methods
 //
-// It panics if pattern has another form. Its Ready is that of what follows it:
-// the layers in it do not make RPCs of other methods wait.
+// A method is read as gRPC routes it: its service ends at the last slash. For
+// several patterns there is [ForAny]. For panics if pattern has another form. Its
+// Ready is that of what follows it: the layers in it do not make RPCs of other
+// methods wait.
 func For(pattern string, layers ...Layer) Layer {
-	match := mustPattern("For", pattern)
+	match := mustPattern("For", "pattern", pattern)
 	return branch("For", "for "+pattern, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
+}
+
+// ForAny is [For] with several patterns: it runs layers around RPCs whose method
+// matches one of them. It panics if patterns is empty or one has another form.
+func ForAny(patterns []string, layers ...Layer) Layer {
+	match := mustPatterns("ForAny", patterns)
+	return branch("ForAny", "for "+strings.Join(patterns, ", "), func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
 }
 
 // Except returns a [Layer] that runs layers around all RPCs but those whose
 // method matches pattern, in the forms of [For]: health checks, reflection.
 func Except(pattern string, layers ...Layer) Layer {
-	match := mustPattern("Except", pattern)
+	match := mustPattern("Except", "pattern", pattern)
 	return branch("Except", "except "+pattern, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
+}
+
+// ExceptAny is [Except] with several patterns: it runs layers around RPCs whose
+// method matches none of them. It panics if patterns is empty or one has another
+// form.
+//
+//	ExceptAny([]string{"/grpc.health.v1.Health/*", "/grpc.reflection.v1.ServerReflection/*"}, layers...)
+func ExceptAny(patterns []string, layers ...Layer) Layer {
+	match := mustPatterns("ExceptAny", patterns)
+	return branch("ExceptAny", "except "+strings.Join(patterns, ", "), func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
+}
+
+// ForUnary returns a [Layer] that runs layers around unary RPCs; streams go past
+// them. It is ForKind([]Kind{KindUnary}, layers...).
+func ForUnary(layers ...Layer) Layer { return ForKind([]Kind{KindUnary}, layers...) }
+
+// ForStreams returns a [Layer] that runs layers around streams of all three kinds;
+// unary RPCs go past them.
+func ForStreams(layers ...Layer) Layer {
+	return ForKind([]Kind{KindClientStream, KindServerStream, KindBidiStream}, layers...)
 }
 
 // ForKind returns a [Layer] that runs layers around RPCs of the given kinds;
@@ -56,6 +85,15 @@ func ForMatch(m selector.Matcher, layers ...Layer) Layer {
 		misused("ForMatch", "matcher", nil, "non-nil")
 	}
 	return branch("ForMatch", "for match", func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
+}
+
+// ExceptMatch returns a [Layer] that runs layers around all RPCs but those that m
+// matches. It panics if m is nil.
+func ExceptMatch(m selector.Matcher, layers ...Layer) Layer {
+	if m == nil {
+		misused("ExceptMatch", "matcher", nil, "non-nil")
+	}
+	return branch("ExceptMatch", "except match", func(ctx context.Context, rpc *RPC) bool { return !m.Match(ctx, callMeta(rpc)) }, layers)
 }
 
 // branch returns a layer that runs layers around the RPCs that match.
@@ -87,12 +125,32 @@ func (b *branchService) Call(ctx context.Context, rpc *RPC) (any, error) {
 
 func (b *branchService) String() string { return describeInside(b.heading, b.layers) }
 
-func mustPattern(constructor, pattern string) func(method string) bool {
+// mustPattern returns the predicate that pattern stands for, or panics.
+func mustPattern(constructor, parameter, pattern string) func(method string) bool {
 	match, ok := parsePattern(pattern)
 	if !ok {
-		misused(constructor, "pattern", pattern, `"/package.Service/Method", "/package.Service/*" or "/*"`)
+		misused(constructor, parameter, pattern, `"/package.Service/Method", "/package.Service/*" or "/*"`)
 	}
 	return match
+}
+
+// mustPatterns returns a predicate that is true where that of one of patterns is.
+func mustPatterns(constructor string, patterns []string) func(method string) bool {
+	if len(patterns) == 0 {
+		misused(constructor, "patterns", patterns, "at least one pattern")
+	}
+	matches := make([]func(string) bool, len(patterns))
+	for i, p := range patterns {
+		matches[i] = mustPattern(constructor, fmt.Sprintf("patterns[%d]", i), p)
+	}
+	return func(method string) bool {
+		for _, match := range matches {
+			if match(method) {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 // parsePattern returns the predicate that pattern stands for, or false if pattern
@@ -101,21 +159,33 @@ func parsePattern(pattern string) (match func(method string) bool, ok bool) {
 	if pattern == "/*" {
 		return func(string) bool { return true }, true
 	}
-	service, method, ok := strings.Cut(strings.TrimPrefix(pattern, "/"), "/")
-	if !strings.HasPrefix(pattern, "/") || !ok || service == "" || method == "" ||
-		strings.Contains(service, "*") || strings.Contains(method, "/") || method != "*" && strings.Contains(method, "*") {
+	service, method, ok := splitMethod(pattern)
+	if !ok || !strings.HasPrefix(pattern, "/") || service == "" || method == "" ||
+		strings.ContainsAny(service, "*/") || method != "*" && strings.Contains(method, "*") {
 		return nil, false
 	}
-	if method == "*" {
-		prefix := "/" + service + "/"
-		return func(m string) bool { return strings.HasPrefix(m, prefix) }, true
+	return func(m string) bool {
+		s, name, ok := splitMethod(m)
+		return ok && s == service && (method == "*" || name == method)
+	}, true
+}
+
+// splitMethod returns the service and the name of a full method as gRPC's router
+// reads them: with or without a slash in front, and split at the last slash. Another
+// reading would let an RPC past a guard of the service that handles it. Without a
+// slash between the two it is no method, and ok is false.
+func splitMethod(full string) (service, name string, ok bool) {
+	full = strings.TrimPrefix(full, "/")
+	i := strings.LastIndexByte(full, '/')
+	if i < 0 {
+		return full, "", false
 	}
-	return func(m string) bool { return m == pattern }, true
+	return full[:i], full[i+1:], true
 }
 
 // callMeta is what matchers and interceptors of go-grpc-middleware see of rpc.
 func callMeta(rpc *RPC) middleware.CallMeta {
-	service, method, _ := strings.Cut(strings.TrimPrefix(rpc.Method, "/"), "/")
+	service, method, _ := splitMethod(rpc.Method)
 	return middleware.CallMeta{
 		ReqOrNil: rpc.Request,
 		Typ:      middleware.GRPCType(rpc.Kind.String()),

@@ -36,8 +36,8 @@ func TestPatterns(t *testing.T) {
 		pattern string
 		want    []string
 	}{
-		{"/a.B/C", []string{"/a.B/C"}},
-		{"/a.B/*", []string{"/a.B/C", "/a.B/D", "/a.B/C/D"}},
+		{"/a.B/C", []string{"/a.B/C", "a.B/C"}},
+		{"/a.B/*", []string{"/a.B/C", "/a.B/D", "a.B/C"}},
 		{"/*", methods},
 	} {
 		for _, m := range methods {
@@ -122,9 +122,11 @@ func FuzzPattern(f *testing.F) {
 		if !valid {
 			return
 		}
-		want := pattern == method
+		// As gRPC's router reads it: the service ends at the last slash.
+		routed := "/" + strings.TrimPrefix(method, "/")
+		want := pattern == routed
 		if prefix, star := strings.CutSuffix(pattern, "*"); star {
-			want = pattern == "/*" || strings.HasPrefix(method, prefix)
+			want = pattern == "/*" || routed[:strings.LastIndex(routed, "/")+1] == prefix && prefix != "/"
 		}
 		rpc := &interceptors.RPC{Method: method}
 		if got := passes(func(l ...interceptors.Layer) interceptors.Layer { return interceptors.For(pattern, l...) }, rpc); got != want {
@@ -191,5 +193,64 @@ func TestKindAndSideNames(t *testing.T) {
 	got := fmt.Sprintf("%v %v %v %v %v", kinds, interceptors.Kind(9), interceptors.SideClient, interceptors.SideServer, interceptors.Side(9))
 	if want := "[unary client_stream server_stream bidi_stream] Kind(9) client server Side(9)"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A guard of a service does not let a method past that gRPC routes to another one:
+// the service of a method ends at its last slash.
+func TestPatternsReadMethodsAsTheRouter(t *testing.T) {
+	const method = "/grpc.health.v1.Health/pay.Payments/Charge"
+	rpc := &interceptors.RPC{Method: method}
+	except := func(l ...interceptors.Layer) interceptors.Layer {
+		return interceptors.ExceptAny([]string{"/grpc.health.v1.Health/*", "/grpc.reflection.v1.ServerReflection/*"}, l...)
+	}
+	if !passes(except, rpc) {
+		t.Errorf("%s goes past a guard of all but health checks", method)
+	}
+	var seen middleware.CallMeta
+	match := selector.MatchFunc(func(_ context.Context, c middleware.CallMeta) bool { seen = c; return true })
+	passes(func(l ...interceptors.Layer) interceptors.Layer { return interceptors.ForMatch(match, l...) }, rpc)
+	if seen.Service != "grpc.health.v1.Health/pay.Payments" || seen.Method != "Charge" {
+		t.Errorf("a matcher sees service %q, method %q", seen.Service, seen.Method)
+	}
+}
+
+func TestSeveralPatterns(t *testing.T) {
+	patterns := []string{"/a.B/C", "/d.E/*"}
+	for method, want := range map[string]bool{"/a.B/C": true, "/d.E/F": true, "/a.B/D": false, "/d/E": false} {
+		rpc := &interceptors.RPC{Method: method}
+		forAny := func(l ...interceptors.Layer) interceptors.Layer { return interceptors.ForAny(patterns, l...) }
+		exceptAny := func(l ...interceptors.Layer) interceptors.Layer { return interceptors.ExceptAny(patterns, l...) }
+		if got := passes(forAny, rpc); got != want {
+			t.Errorf("ForAny lets %s in: %v", method, got)
+		}
+		if got := passes(exceptAny, rpc); got == want {
+			t.Errorf("ExceptAny lets %s in: %v", method, got)
+		}
+	}
+	for want, f := range map[string]func(){
+		`interceptors: ForAny: patterns is [], must be at least one pattern`:                                           func() { interceptors.ForAny(nil) },
+		`interceptors: ExceptAny: patterns[1] is "b", must be "/package.Service/Method", "/package.Service/*" or "/*"`: func() { interceptors.ExceptAny([]string{"/*", "b"}) },
+		`interceptors: ExceptMatch: matcher is nil, must be non-nil`:                                                   func() { interceptors.ExceptMatch(nil) },
+	} {
+		if text, _ := panicOf(f); text != want {
+			t.Errorf("panics with %s\nwant %s", text, want)
+		}
+	}
+}
+
+func TestForUnaryAndStreams(t *testing.T) {
+	for _, k := range kinds {
+		rpc := &interceptors.RPC{Kind: k}
+		if got := passes(interceptors.ForUnary, rpc); got != (k == interceptors.KindUnary) {
+			t.Errorf("ForUnary lets %v in: %v", k, got)
+		}
+		if got := passes(interceptors.ForStreams, rpc); got == (k == interceptors.KindUnary) {
+			t.Errorf("ForStreams lets %v in: %v", k, got)
+		}
+	}
+	never := selector.MatchFunc(func(context.Context, middleware.CallMeta) bool { return false })
+	if !passes(func(l ...interceptors.Layer) interceptors.Layer { return interceptors.ExceptMatch(never, l...) }, new(interceptors.RPC)) {
+		t.Error("ExceptMatch of nothing lets nothing in")
 	}
 }

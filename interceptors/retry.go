@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 // replay unless [ReplayLimit] says otherwise: what gRPC's own retry keeps.
 const DefaultReplayLimit = 256 << 10
 
-// A RetryOption says what [Retry] does beyond retry.Config.
+// A RetryOption says what [Retry] and [RetryPolicy] do beyond their configuration.
+// What it sets belongs to RPCs, and not to retry.Config, which is the same for any
+// kind of request; and a policy of one's own has no Config at all.
 type RetryOption func(*retryService)
 
 // ReplayLimit bounds the bytes of encoded messages that a stream keeps, so that
@@ -95,15 +98,37 @@ func Retry(c retry.Config, o ...RetryOption) Layer {
 		c.Retryable = RetryCodes(codes.Unavailable)
 	}
 	c.RetryAfter = firstAsked(c.RetryAfter)
-	policy := retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable, new(tally), new(vain)}
+	policy := retryPolicy{retry.NewPolicy[*RPC, any](c), c.Retryable, true, new(tally), new(vain)}
 	if c.MaxAttempts == 1 {
 		policy.vain = nil
 	}
+	return retryLayer("Retry", policy, o)
+}
+
+// RetryPolicy is [Retry] with a policy of one's own, which decides after each
+// attempt whether there is another one: it may change the request, replace the
+// result, or repeat a success. It is not asked once something of the RPC has
+// reached the caller: see [RPC.Committed]. A pushback of the server is for p to
+// read. It panics if p is nil.
+//
+// retry.LayerOf with such a policy works in a stack too; RetryPolicy takes options,
+// counts attempts in [RPC].Attempt, and has events.
+func RetryPolicy(p retry.Policy[*RPC, any], o ...RetryOption) Layer {
+	if p == nil {
+		misused("RetryPolicy", "policy", nil, "non-nil")
+	}
+	only, ok := p.(interface{ OnlyErrors() bool })
+	never := func(context.Context, error) bool { return false }
+	return retryLayer("RetryPolicy", retryPolicy{p, never, ok && only.OnlyErrors(), new(tally), nil}, o)
+}
+
+// retryLayer returns the layer of a policy.
+func retryLayer(constructor string, policy retryPolicy, o []RetryOption) Layer {
 	layer := retry.LayerOf[*RPC, any](policy)
 	template := retryService{replayLimit: DefaultReplayLimit}
 	for i, option := range o {
 		if option == nil {
-			misused("Retry", fmt.Sprintf("options[%d]", i), nil, "non-nil")
+			misused(constructor, fmt.Sprintf("options[%d]", i), nil, "non-nil")
 		}
 		option(&template)
 	}
@@ -135,10 +160,11 @@ type retryService struct {
 
 	inner       Service
 	replayLimit int
+	anySide     bool // RPCs of a server do not pass by
 }
 
 func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
-	if rpc.Side == SideServer {
+	if rpc.Side == SideServer && !s.anySide {
 		return s.inner.Call(ctx, rpc)
 	}
 	rpc.end().repeat(rpc, s.replayLimit)
@@ -147,6 +173,18 @@ func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 		err = interrupted(i)
 	}
 	return reply, err
+}
+
+// A retrier is the service of retry.LayerOf.
+type retrier interface{ Retries() }
+
+// prepared returns s, or if it is that of retry.LayerOf, around inner, a service
+// that prepares RPCs for more than one attempt.
+func prepared(s, inner Service) Service {
+	if _, ok := s.(retrier); ok {
+		return &retryService{Service: s, inner: inner, replayLimit: DefaultReplayLimit, anySide: true}
+	}
+	return s
 }
 
 // interrupted returns the error of an RPC whose context ended while it waited to
@@ -167,13 +205,14 @@ func (s *retryService) String() string { return describe(s.Service) }
 type retryPolicy struct {
 	retry.Policy[*RPC, any]
 
-	retryable func(ctx context.Context, err error) bool
-	retries   *tally
-	vain      *vain // nil if only one attempt is allowed
+	retryable  func(ctx context.Context, err error) bool
+	onlyErrors bool
+	retries    *tally
+	vain       *vain // nil if only one attempt is allowed
 }
 
-// OnlyErrors says that a success needs no decision.
-func (p retryPolicy) OnlyErrors() bool { return true }
+// OnlyErrors reports whether a success needs no decision.
+func (p retryPolicy) OnlyErrors() bool { return p.onlyErrors }
 
 func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry.Decision[*RPC, any] {
 	if a.Req.Committed() {
@@ -190,8 +229,8 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 		return d
 	}
 	a.Req.end().restore()
-	next := *a.Req
-	next.Attempt++
+	next := *cmp.Or(d.Req, a.Req)
+	next.Attempt = a.Req.Attempt + 1
 	d.Req = &next
 	if e, refused := refusedEvent(a.Err); refused {
 		a.Req.tell(ctx, &e)

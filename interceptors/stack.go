@@ -31,8 +31,16 @@ func New(layers ...Layer) *Stack {
 	return s
 }
 
+// mustBeMade panics if s is not of New.
+func (s *Stack) mustBeMade(method string) {
+	if s == nil || s.entry.Service == nil {
+		misused("Stack."+method, "stack", "the zero Stack", "made by New")
+	}
+}
+
 // UnaryServer returns the interceptor of unary RPCs for the server side.
 func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
+	s.mustBeMade("UnaryServer")
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		if s.empty {
 			return handler(ctx, req)
@@ -43,6 +51,7 @@ func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
 
 // StreamServer returns the interceptor of streams for the server side.
 func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
+	s.mustBeMade("StreamServer")
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if s.empty {
 			return handler(srv, stream)
@@ -53,6 +62,7 @@ func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
 
 // UnaryClient returns the interceptor of unary RPCs for the client side.
 func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
+	s.mustBeMade("UnaryClient")
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
@@ -63,6 +73,7 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 
 // StreamClient returns the interceptor of streams for the client side.
 func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
+	s.mustBeMade("StreamClient")
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		if s.empty {
 			return streamer(ctx, desc, cc, method, opts...)
@@ -74,8 +85,11 @@ func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
 }
 
 // ServerOptions returns both server interceptors as options of grpc.NewServer.
-// They are chained behind interceptors of options before them.
+// They are chained behind interceptors of options before them, and behind those of
+// grpc.UnaryInterceptor and grpc.StreamInterceptor wherever these stand: gRPC puts
+// them first. It panics if s was not made by [New].
 func (s *Stack) ServerOptions() []grpc.ServerOption {
+	s.mustBeMade("ServerOptions")
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.UnaryServer()),
 		grpc.ChainStreamInterceptor(s.StreamServer()),
@@ -83,8 +97,13 @@ func (s *Stack) ServerOptions() []grpc.ServerOption {
 }
 
 // DialOptions returns both client interceptors as options of grpc.NewClient.
-// They are chained behind interceptors of options before them.
+// They are chained behind interceptors of options before them, and behind those of
+// grpc.WithUnaryInterceptor and grpc.WithStreamInterceptor wherever these stand:
+// gRPC puts them first, so that one that retries does so outside of the stack. Give
+// an interceptor to grpc.WithChainUnaryInterceptor, or to [FromClient], to choose
+// its place. It panics if s was not made by [New].
 func (s *Stack) DialOptions() []grpc.DialOption {
+	s.mustBeMade("DialOptions")
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(s.UnaryClient()),
 		grpc.WithChainStreamInterceptor(s.StreamClient()),

@@ -36,6 +36,10 @@ type service[Req, Res any] struct {
 	onlyErrors bool // a success needs no decision
 }
 
+// Retries marks a service that may call the inner one more than once: a stack of
+// package interceptors prepares its RPCs for that.
+func (s *service[Req, Res]) Retries() {}
+
 // Call makes attempts until the policy stops, the deadline leaves no room for
 // the delay, or ctx ends during it. A panic or Goexit below is no result: it
 // goes on.
