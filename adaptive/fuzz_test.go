@@ -79,11 +79,11 @@ func (p *player) step(op, arg byte) {
 	case 7:
 		g.bound(p.now, 1+int(arg)%4, 4+int(arg)%9)
 	}
-	p.hear()
+	p.deliver()
 }
 
-// hear takes note of what became of those who wait.
-func (p *player) hear() {
+// deliver records the results of waiting calls.
+func (p *player) deliver() {
 	still := p.waiting[:0]
 	for _, w := range p.waiting {
 		switch w.fate {
@@ -140,7 +140,7 @@ func (p *player) finish() {
 		}
 		p.now = max(p.now, p.g.due())
 		p.g.tick(p.now)
-		p.hear()
+		p.deliver()
 		for len(p.inside) > 0 {
 			p.step(3, 0)
 		}

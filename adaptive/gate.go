@@ -3,7 +3,7 @@ package adaptive
 import "github.com/turret-go/turret"
 
 // A gate is the whole of a [Limit] but for the clock, the mutex and the
-// goroutines that wait: a pure function of what it is told and when. Its owner
+// goroutines that wait: a pure function of its inputs and their times. Its owner
 // serializes access. It keeps an invariant: no call waits while there is room.
 type gate struct {
 	knee     knee
@@ -135,7 +135,7 @@ func (g *gate) touch(now int64) {
 	g.pause.recover(now, g.line.n, g.knee.unloaded)
 }
 
-// settle gives room to those who wait and turns away those who have waited too
+// settle gives room to waiting calls and refuses those that have waited too
 // long.
 func (g *gate) settle(now int64) {
 	g.expire(now)
@@ -158,7 +158,7 @@ func (g *gate) settle(now int64) {
 	}
 }
 
-// expire turns away those who have waited too long at now. A line that becomes
+// expire refuses calls that have waited too long at now. A line that becomes
 // hot has less patience than before.
 func (g *gate) expire(now int64) {
 	g.line.warm(now, g.knee.unloaded)

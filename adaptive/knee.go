@@ -7,7 +7,7 @@ import (
 
 const (
 	headroom    = 1.3 // the limit is that many times what keeps the service busy
-	restLeast   = 20  // what the limit falls to when nobody needs it
+	restLeast   = 20  // what an unused limit falls to
 	calmMemory  = 5 * float64(time.Second)
 	onlySlow    = int64(2 * time.Second) // of nothing but slow failures, after which the limit is halved
 	dipsApart   = int64(time.Second)
@@ -17,8 +17,8 @@ const (
 	creditBelow = 1.5                     // successes slower than this many unloaded latencies wait for each other
 )
 
-// A knee finds how many calls keep a service busy. It is told of the ends of
-// calls and of calls that found no room, and is a pure function of them: it reads
+// A knee finds how many calls keep a service busy. Its input is the ends of
+// calls, and the calls that found no room; it is a pure function of them: it reads
 // no clock. Its owner serializes access.
 //
 // The formulas and constants come from simulated surges; doc/overload.md has the
@@ -155,14 +155,14 @@ func (k *knee) adjust(now int64) {
 	}
 }
 
-// note keeps what the window says for those who look.
+// note keeps the results of the window for readers.
 func (k *knee) note(now int64) {
 	k.latency = k.window.mean()
 	k.rate = float64(k.window.n) / (float64(max(now-k.window.opened, 1)) / float64(time.Second))
 }
 
 // rest learns the unloaded latency from a window in which few calls had to wait,
-// and lets a limit sink that nobody needs.
+// and lets an unused limit sink.
 func (k *knee) rest(now int64) {
 	w := &k.window
 	k.calm++

@@ -18,8 +18,8 @@ const (
 	fairnessFor = 32 // calls among which one of the least served key is looked for
 )
 
-// A waiter is one call that waits: for room, in Enter, or to hear that there is
-// some, in Ready. The line decides what becomes of it and sends one message.
+// A waiter is one call that waits: for room, in Enter, or for the news of it,
+// in Ready. The line decides what becomes of it and sends one message.
 type waiter struct {
 	told       chan struct{} // has room for the one message
 	prev, next *waiter

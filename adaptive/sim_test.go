@@ -71,7 +71,7 @@ func (s *sim) run(end int64) {
 		}
 		s.now = e.at
 		e.do()
-		s.hear()
+		s.deliver()
 		s.arm()
 	}
 	s.now = end
@@ -143,8 +143,8 @@ type pending struct {
 	then func(bool)
 }
 
-// hear does what the goroutines do that the gate has told something.
-func (s *sim) hear() {
+// deliver does what the goroutines do after a message of the gate.
+func (s *sim) deliver() {
 	s.waiting = slices.DeleteFunc(s.waiting, func(p *pending) bool {
 		if p.c != nil && p.w.fate != undecided {
 			c := p.c
@@ -305,7 +305,7 @@ func (p *shared) plan() {
 	})
 }
 
-// waiting is a server with room for everybody, whose calls wait for something
+// waiting is a server with room for every call, whose calls wait for something
 // else.
 type elsewhere struct {
 	s     *sim

@@ -53,7 +53,7 @@ func FromStreamServer(stream grpc.StreamServerInterceptor) Layer {
 // it: the RPC may have been sent.
 //
 // The streams of the layers inside are opened by the interceptor's streamer, on
-// the goroutine of whoever opens the stream, as gRPC does it. The RPC is over
+// the goroutine that opens the stream, as in gRPC. The RPC is over
 // for the layers outside when the stream that the interceptor returned has
 // shown its end: in RecvMsg, or with an error of SendMsg or Header; or when the
 // last stream inside has ended while none of its methods ran (its deadline

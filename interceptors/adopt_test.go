@@ -71,7 +71,7 @@ func (f around) streamClient(ctx context.Context, desc *grpc.StreamDesc, cc *grp
 	return s, err
 }
 
-// nothing is in nobody's way.
+// nothing changes nothing.
 func nothing(ctx context.Context, next func(ctx context.Context) error) error { return next(ctx) }
 
 // everywhere runs f for every kind of RPC on both sides, each in a bubble.
@@ -344,8 +344,8 @@ func TestAdoptedCallOptions(t *testing.T) {
 	}
 }
 
-// Headers and trailers that a server's interceptor sets, and the service that it
-// is told of.
+// Headers and trailers that a server's interceptor sets, and the service that
+// it gets.
 func TestAdoptedServerMetadata(t *testing.T) {
 	for _, k := range kinds {
 		inBubble(t, k.String(), func(t *testing.T) {
@@ -493,7 +493,7 @@ func TestAdoptedGoesOnTwice(t *testing.T) {
 	})
 }
 
-// Interceptors of one side are in nobody's way on the other, and those of one
+// Interceptors of one side do nothing on the other, and those of one
 // sort of RPC let the other pass.
 func TestAdoptedLetsOthersPass(t *testing.T) {
 	ran := ""

@@ -85,7 +85,7 @@ func TestOthersRecovery(t *testing.T) {
 	}
 }
 
-// lines is what a logger of go-grpc-middleware was told: the message, the code
+// lines is what a logger of go-grpc-middleware got: the message, the code
 // and the kind of each line.
 type lines struct {
 	mu  sync.Mutex
@@ -130,7 +130,7 @@ func TestOthersLogging(t *testing.T) {
 }
 
 // Their logging of a stream writes a line when RecvMsg shows the end. Inside a
-// Retry it gets to see that of each attempt, once, whoever notices it.
+// Retry it sees that of each attempt, once, by any method.
 func TestOthersLoggingInsideRetry(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -201,7 +201,7 @@ func TestOthersRateLimit(t *testing.T) {
 }
 
 // Their retry sends an RPC through the layers inside again and again, of the
-// kinds that it knows to retry; it is told how often by a call option of ours.
+// kinds that it knows to retry; a call option sets how often.
 func TestOthersRetry(t *testing.T) {
 	times := func(n uint) interceptors.Layer {
 		return wrap(func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {

@@ -286,8 +286,8 @@ func TestAdoptedStreamMadeUpWithVariables(t *testing.T) {
 	}
 }
 
-// A stream whose context ends while its caller is in a method that says nothing of
-// it, and who then forgets the stream, is over.
+// A stream whose context ends during a method that does not return its end is over,
+// even if the caller then forgets the stream.
 func TestAdoptedStreamCancelledInAMethod(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -170,7 +170,7 @@ func TestLayerThatCallsItsInnerServiceTwiceAtOnce(t *testing.T) {
 }
 
 // A layer that panics while its inner call is about to open the stream leaves
-// nobody waiting.
+// no goroutine waiting.
 func TestLayerThatPanicsAsTheStreamOpens(t *testing.T) {
 	for _, k := range streamKinds {
 		inBubble(t, k.String(), func(t *testing.T) {

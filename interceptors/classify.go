@@ -69,10 +69,10 @@ func gateOptionsOf(constructor string, options []GateOption) gateOptions {
 //	          that fail, metadata that may not be sent
 //	Unused    the RPC was not sent (turret.ErrNotReady)
 //	Failure   everything else: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS,
-//	          DEADLINE_EXCEEDED, whoever set the deadline, and CANCELLED
+//	          DEADLINE_EXCEEDED of any deadline, and CANCELLED
 //
 // gRPC has no type for what it refuses: Classify knows that by code and text.
-// Credentials that fail with a status of their own cannot be told from a server.
+// Credentials that fail with a status of their own look like a server's status.
 //
 // It may be called concurrently; rpc and reply are not used.
 func Classify(ctx context.Context, rpc *RPC, reply any, err error) turret.Outcome {

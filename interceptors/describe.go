@@ -107,7 +107,7 @@ type tally struct {
 	counts map[string]uint64
 }
 
-// mostReasons is how many reasons are told apart. Gates of a program may give
+// mostReasons is how many reasons are distinguished. Gates of a program may give
 // reasons of their own, and must not make them up without end.
 const (
 	mostReasons = 64

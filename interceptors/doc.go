@@ -23,7 +23,7 @@
 //
 // One call of a layer is one RPC, from its opening to its end, whatever its
 // kind. A concurrency limit holds its place until a stream is over, a timeout
-// bounds all of it, and a breaker hears its final status. On the client the
+// bounds all of it, and a breaker gets its final status. On the client the
 // stack of a stream runs in a goroutine of its own, which ends with the stream;
 // whatever shows the caller the end of a stream (RecvMsg, or an error of
 // SendMsg or NewStream) returns after the outermost layer has returned, and
@@ -37,7 +37,7 @@
 // arose, errors.Is and errors.AsType reach its cause through the status.
 //
 //	a refusal for overload or rate       RESOURCE_EXHAUSTED   ErrorInfo, RetryInfo when known
-//	a refusal because nobody is there    UNAVAILABLE          ErrorInfo, RetryInfo when known
+//	a refusal without a ready server     UNAVAILABLE          ErrorInfo, RetryInfo when known
 //	timeout.ErrTimeout                   DEADLINE_EXCEEDED    ErrorInfo, reason TIMEOUT
 //	the caller's context ended           CANCELLED or DEADLINE_EXCEEDED
 //	a panic that Recover caught          INTERNAL

@@ -45,7 +45,7 @@ type errorRow struct {
 
 var errMine = errors.New("mine")
 
-// refusing is a gate that turns everybody away.
+// refusing is a gate that refuses every call.
 type refusing struct{ refusal *turret.Refusal }
 
 func (g refusing) Ready(context.Context) error                         { return g.refusal }
@@ -134,8 +134,8 @@ func errorRows(t *testing.T) []errorRow {
 			code: codes.DeadlineExceeded, reason: "TIMEOUT", text: "turret: timeout of 1s exceeded",
 			is: []error{timeout.ErrTimeout, context.DeadlineExceeded, errMine}, sent: true,
 		},
-		{name: "caller cancels", ended: cancelled, slow: true, layer: interceptors.Filter(nobody), code: codes.Canceled, sent: true},
-		{name: "caller's deadline", ended: expired, slow: true, layer: interceptors.Filter(nobody), code: codes.DeadlineExceeded, sent: true},
+		{name: "caller cancels", ended: cancelled, slow: true, layer: interceptors.Filter(admitting), code: codes.Canceled, sent: true},
+		{name: "caller's deadline", ended: expired, slow: true, layer: interceptors.Filter(admitting), code: codes.DeadlineExceeded, sent: true},
 		{
 			name: "caller's deadline under Timeout", ended: expired, slow: true, layer: interceptors.Timeout(time.Minute),
 			code: codes.DeadlineExceeded, sent: true,
@@ -176,8 +176,8 @@ func errorRows(t *testing.T) []errorRow {
 	}
 }
 
-// nobody is a filter that lets everybody pass.
-func nobody(context.Context, *interceptors.RPC) (context.Context, error) { return nil, nil } //nolint:nilnil // means: the same context
+// admitting is a filter that lets every RPC pass.
+func admitting(context.Context, *interceptors.RPC) (context.Context, error) { return nil, nil } //nolint:nilnil // means: the same context
 
 // wantStatus returns an error unless err carries the status of the row.
 func (r *errorRow) wantStatus(err error) error {
@@ -277,7 +277,7 @@ func TestErrorsAcrossTheWire(t *testing.T) {
 		w := newWorld(t, worldOf{client: interceptors.New(interceptors.Recover()), server: interceptors.New(r.layer)})
 		got := w.do(ctx, k, plan)
 		if r.ended != nil {
-			r.text = "" // it is the client who sees its context end
+			r.text = "" // the client sees its context end
 		}
 		if err := r.wantStatus(got.err); err != nil {
 			t.Error(err)

@@ -168,11 +168,11 @@ func ExampleCode() {
 		return reply, err
 	})
 	stack := interceptors.New(counted, interceptors.Filter(func(context.Context, *interceptors.RPC) (context.Context, error) {
-		return nil, errors.New("who are you?")
+		return nil, errors.New("no name")
 	}))
 	_, err := stack.UnaryServer()(context.Background(), nil, &grpc.UnaryServerInfo{FullMethod: "/shop.Carts/Add"}, nil)
 	fmt.Println(err)
 	// Output:
 	// /shop.Carts/Add PermissionDenied
-	// rpc error: code = PermissionDenied desc = who are you?
+	// rpc error: code = PermissionDenied desc = no name
 }

@@ -84,8 +84,8 @@ func (f *fakes) noMore() {
 }
 
 // A fakeStream is a stream of gRPC, one attempt. Its methods wait until the test
-// answers them, or until its context ends; CloseSend does not. Nobody but the
-// test reports its end, when it is over at the latest.
+// answers them, or until its context ends; CloseSend does not. Only the test
+// reports its end, at its own end at the latest.
 type fakeStream struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // a stream has one

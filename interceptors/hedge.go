@@ -120,7 +120,7 @@ func (s *hedgeAttempts) Call(ctx context.Context, rpc *RPC) (answer, error) {
 }
 
 // ended takes note of an attempt that failed. If it was refused, and the RPC does
-// not end with that, it is told here; of the first attempt that is known when all
+// not end with that, it is reported here; for the first attempt that is known when all
 // have ended.
 func (r *repetition) ended(ctx context.Context, rpc *RPC, err error, first bool) {
 	e, refused := refusedEvent(err)

@@ -244,7 +244,7 @@ func TestHedgeDestinations(t *testing.T) {
 	}
 }
 
-// Where nobody writes to a variable it keeps what it had, whoever wins: an
+// A variable that no attempt writes to keeps its value, for any winner: an
 // interceptor behind the stack may answer by itself.
 func TestHedgeKeepsWhatNobodyWrites(t *testing.T) {
 	for _, winner := range []int64{0, 1} {

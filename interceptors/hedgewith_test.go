@@ -145,7 +145,7 @@ func TestHedgeAndLimit(t *testing.T) {
 	})
 }
 
-// Whoever is outside is told of each hedge, and once of each refusal.
+// Observers outside get each hedge, and each refusal once.
 func TestHedgeEvents(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -195,7 +195,7 @@ func TestHedgeEvents(t *testing.T) {
 }
 
 // The first attempt waits in a line, is refused, and a hedge answers: the refusal
-// does not leave the Hedge, and is told there.
+// does not leave the Hedge, and is reported there.
 func TestHedgeTellsOfARefusalThatItHides(t *testing.T) {
 	inBubble(t, "", func(t *testing.T) {
 		var mu sync.Mutex
@@ -281,8 +281,8 @@ func TestHedgeIsCancelled(t *testing.T) {
 	}
 }
 
-// Hedges inside hedges, adopted interceptors on both sides of them: whoever
-// answers, the caller gets one whole answer.
+// Hedges inside hedges, adopted interceptors on both sides of them: for any attempt
+// that answers, the caller gets one whole answer.
 func TestHedgeNested(t *testing.T) {
 	adopted := func() interceptors.Layer {
 		return interceptors.FromUnaryClient(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {

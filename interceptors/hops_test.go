@@ -37,7 +37,7 @@ func (h *hop) Unary(ctx context.Context, req *echov1.UnaryRequest) (*echov1.Unar
 	return res, nil
 }
 
-// A sick server fails while it is told to, and counts what it gets in each half
+// A sick server fails while the test wants it, and counts what it gets in each half
 // second.
 type sick struct {
 	echov1.UnimplementedEchoServiceServer

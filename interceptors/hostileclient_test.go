@@ -193,7 +193,7 @@ func (s *hostileServer) suffers(r hostileRequest, k interceptors.Kind) {
 	})
 	if r.abandons {
 		writing.Wait()
-		synctest.Wait() // the server has heard of it
+		synctest.Wait() // the server has seen it
 		return
 	}
 	for {

@@ -16,7 +16,7 @@ import (
 )
 
 // TestLayersKeepTheContract runs the layers of this package, around a service
-// that is no RPC, through the suite that everybody's layers run through.
+// that is no RPC, through the suite for all layers.
 func TestLayersKeepTheContract(t *testing.T) {
 	type traits = turrettest.LayerTraits[*interceptors.RPC, any]
 	const places = 3

@@ -9,7 +9,7 @@ import (
 )
 
 // sameMessage reports whether a and b are the same message: by identity, or as
-// values that nobody can put anything into. It does not use ==, which panics on
+// values that cannot be changed. It does not use ==, which panics on
 // types that cannot be compared, but for pointers, which nearly all are.
 func sameMessage(a, b any) bool {
 	if samePointer(a, b) {

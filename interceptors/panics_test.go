@@ -272,7 +272,7 @@ func wantFaultAtCaller(t *testing.T, f fault, r *rpc) {
 func wantFaultOutside(t *testing.T, f fault, w *world, r *rpc) {
 	t.Helper()
 	if f.name == exits.name {
-		// Nobody is left who could answer.
+		// No goroutine is left that could answer.
 		if err := r.wants(codes.DeadlineExceeded, ""); err != nil {
 			t.Error(err)
 		}

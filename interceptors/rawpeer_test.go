@@ -41,7 +41,7 @@ type frame struct {
 }
 
 // A rawConn is a connection on which frames are written as they are asked for.
-// What the other side has gone away from is written to nobody.
+// Writes after the other side has gone are dropped.
 type rawConn struct {
 	net.Conn
 

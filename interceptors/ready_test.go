@@ -19,10 +19,10 @@ import (
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 )
 
-// Readiness takes nothing: who asks a stack under full load whether it is ready,
-// as often as it likes, costs no RPC its place, its token or its turn.
+// Readiness takes nothing: calls of Ready on a stack under full load cost no RPC its
+// place, its token or its turn.
 
-// ended returns a context that has ended: who asks Ready with it does not wait.
+// ended returns a context that has ended: Ready with it does not wait.
 func ended() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

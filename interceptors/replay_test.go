@@ -390,8 +390,8 @@ func init() {
 type text struct{ Words []string }
 
 // Whatever codec and compressor the caller chooses, the bytes that are sent
-// again are those that were sent, and the server is told what they are as
-// without a Retry.
+// again are those that were sent, and the server gets the same description of
+// them as without a Retry.
 func TestReplayWithCodecs(t *testing.T) {
 	tests := []struct {
 		name string

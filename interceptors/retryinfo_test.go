@@ -20,7 +20,7 @@ import (
 const retryInfoURL = "type.googleapis.com/google.rpc.RetryInfo"
 
 // FuzzRetryInfo reads the details of a server's status: one that it makes of
-// bytes, and a RetryInfo of any numbers. The first that has a delay is heard.
+// bytes, and a RetryInfo of any numbers. The first that has a delay counts.
 func FuzzRetryInfo(f *testing.F) {
 	for _, d := range []*durationpb.Duration{
 		{},

@@ -330,8 +330,8 @@ func TestRetryOfItsOwnTimeouts(t *testing.T) {
 	}
 }
 
-// Whoever gives up while Retry waits gets its own code, and still learns what
-// the last attempt said.
+// A caller that gives up while Retry waits gets its own code, and the text of the
+// last attempt's error.
 func TestRetryEndedWhileItWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, worldOf{client: interceptors.New(interceptors.Retry(retry.Config{Backoff: fixed(time.Second), Budget: always}))})
@@ -584,8 +584,8 @@ func (w *watch) layer() interceptors.Layer {
 	})
 }
 
-// A panic of the stack goes on in the caller's goroutine, and OnFinish hears that
-// the RPC is over.
+// A panic of the stack goes on in the caller's goroutine, and OnFinish is called
+// at the end of the RPC.
 func TestOnFinishAfterPanic(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("secret") }, "Goexit": runtime.Goexit} {
 		inBubble(t, name, func(t *testing.T) {

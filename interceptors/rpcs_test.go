@@ -261,8 +261,8 @@ func (w *world) settle() error {
 
 // rpcGoroutines returns the stacks of the goroutines in which an RPC runs: those
 // of streams on the client, and those of handlers. In a bubble they are those of
-// bubbles: what an earlier test has left outside of them may still be on its way
-// out, and nobody waits for that.
+// bubbles: what an earlier test has left outside of them may not have ended
+// yet, and nothing waits for that.
 func rpcGoroutines(bubble bool) []string {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

@@ -40,7 +40,7 @@ func newStreamClient(rpc RPC, desc *grpc.StreamDesc, cc *grpc.ClientConn, stream
 // of gRPC runs. No wait needs a context: every wait ends because the stack
 // returns, and that because every layer honours its context.
 //
-// Three ends are to be told apart. An attempt has ended when its status is known.
+// There are three ends. An attempt has ended when its status is known.
 // The stack has returned when its outermost Call has. The stream is half-closed
 // when the caller has called CloseSend.
 //

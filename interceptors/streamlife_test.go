@@ -64,7 +64,7 @@ func (r *room) wants(outcomes ...turret.Outcome) error {
 }
 
 // anyOutcome is wanted where a deadline passes on both sides at once: the server
-// hears of its own, or of the client's that cancels, whichever comes first.
+// gets its own, or the client's that cancels, whichever comes first.
 const anyOutcome = ^turret.Outcome(0)
 
 // A life is a stream between its opening and its end.
@@ -79,7 +79,7 @@ type life struct {
 	client, server *room
 }
 
-// deadline is that of the stream's context, and is in nobody's way.
+// deadline is that of the stream's context, and is not reached.
 const deadline = time.Hour
 
 // newLife opens a stream; innermost, if not nil, is a layer of the client.

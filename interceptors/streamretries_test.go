@@ -299,7 +299,7 @@ func TestStreamCancelledBetweenAttempts(t *testing.T) {
 				interceptors.Admit(place),
 			)
 		}, func(p *scripted, _ func()) { _ = p.Conn.Close() }, codes.ResourceExhausted, 10 * time.Second},
-		// gRPC tells nobody who does not use the connection.
+		// gRPC reports it only to users of the connection.
 		{"ClientConn.Close in the backoff", func() interceptors.Layer {
 			return interceptors.Retry(retry.Config{Backoff: fixed(10 * time.Second), Budget: always})
 		}, func(p *scripted, _ func()) { _ = p.Conn.Close() }, codes.Canceled, 10 * time.Second},

@@ -88,21 +88,21 @@ func wantStatus(t *testing.T, s sdktrace.ReadOnlySpan, code string, failed bool)
 	}
 }
 
-// wantEvents checks the events of a span, each in the form of told.
+// wantEvents checks the events of a span, each in the form of line.
 func wantEvents(t *testing.T, s sdktrace.ReadOnlySpan, want ...string) {
 	t.Helper()
 	var got []string
 	for _, e := range s.Events() {
-		got = append(got, told(e))
+		got = append(got, line(e))
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%v span has the events %q, want %q", s.SpanKind(), got, want)
 	}
 }
 
-// told is an event in one line: its name, and the layer, reason, attempt, delay
+// line is an event in one line: its name, and the layer, reason, attempt, delay
 // and panic that it has.
-func told(e sdktrace.Event) string {
+func line(e sdktrace.Event) string {
 	set, line := attribute.NewSet(e.Attributes...), e.Name
 	for _, key := range []attribute.Key{"turret.layer", "turret.reason", "turret.attempt", "turret.delay", "exception.message"} {
 		if v, ok := set.Value(key); ok {

@@ -19,23 +19,23 @@ import (
 // through handlers that make an error of their own, and costs nothing until a
 // Retry gives up.
 type vain struct {
-	// told holds the streams that were told last, by their addresses: a handler
+	// informed holds the streams that were informed last, by their addresses: a handler
 	// whose RPCs fail by the hundred must not send a trailer for each.
-	told [64]atomic.Pointer[grpc.ServerTransportStream]
+	informed [64]atomic.Pointer[grpc.ServerTransportStream]
 }
 
 // neverAgain is the trailer that says not to come back.
 var neverAgain = metadata.MD{comeback.Key: {"-1"}}
 
 // tell tells the caller of the handler that ctx belongs to, if there is one. A
-// handler that has returned cannot be told any more.
+// handler that has returned cannot be reached any more.
 func (v *vain) tell(ctx context.Context) {
 	stream := grpc.ServerTransportStreamFromContext(ctx)
 	if v == nil || stream == nil {
 		return
 	}
 	if p := reflect.ValueOf(stream); p.Kind() == reflect.Pointer {
-		slot := &v.told[p.Pointer()/128%uintptr(len(v.told))]
+		slot := &v.informed[p.Pointer()/128%uintptr(len(v.informed))]
 		if last := slot.Load(); last != nil && *last == stream {
 			return
 		}

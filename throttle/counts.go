@@ -3,7 +3,7 @@ package throttle
 const buckets = 10 // of a window
 
 // counts are the calls of a window, in buckets of a tenth of it on a grid that
-// does not move. They are a pure function of what they are told and when. Their
+// does not move. They are a pure function of their inputs and their times. Their
 // owner serializes access.
 type counts struct {
 	width   int64 // of a bucket, in nanoseconds
@@ -15,7 +15,7 @@ type counts struct {
 }
 
 // A tally is how many calls were asked for and sent, and how many refusals of
-// the server were heard.
+// the server came.
 type tally struct{ asked, sent, refused int }
 
 // ask counts a call at now and reports whether it may be sent. random returns a
@@ -41,7 +41,7 @@ func (c *counts) probability(k float64) float64 {
 	return max(0, (float64(c.sum.asked)-k*float64(accepted))/float64(c.sum.asked+1))
 }
 
-// refuse counts a refusal of the server that was heard at now.
+// refuse counts a refusal of the server that came at now.
 func (c *counts) refuse(now int64) {
 	c.advance(now)
 	c.add(tally{refused: 1})

@@ -99,7 +99,7 @@ func parseText(name, text string) (*goFile, error) {
 }
 
 // pending are directories to which the rules of shape and words do not apply yet.
-var pending = []string{"adaptive", "interceptors", "throttle"}
+var pending = []string{"interceptors"}
 
 // settled reports whether all rules apply to the files of a directory.
 func settled(dir string) bool {
