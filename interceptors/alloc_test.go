@@ -99,7 +99,7 @@ func TestAllocations(t *testing.T) {
 		{"rate limit", ctx, []interceptors.Layer{interceptors.RateLimit(limit.PerSecond(1_000_000), limit.Queue{})}, 1, 0},
 		{"Retry", ctx, []interceptors.Layer{interceptors.Retry(retry.Config{})}, 1, 0},
 		{"Recover", ctx, []interceptors.Layer{interceptors.Recover()}, 1, 0},
-		{"Filter", ctx, []interceptors.Layer{interceptors.Filter(passing)}, 1, 0},
+		{"Filter", ctx, []interceptors.Layer{interceptors.Filter(admitting)}, 1, 0},
 		{"For", ctx, []interceptors.Layer{interceptors.For("/package.Service/*", embedded), interceptors.Except("/*", embedded)}, 1, 0},
 		{"Named", ctx, []interceptors.Layer{interceptors.Named("n", embedded)}, 1, 0},
 		{"LoadShed", ctx, []interceptors.Layer{interceptors.LoadShed(), interceptors.ConcurrencyLimit(1, limit.Queue{})}, 1, 0},
