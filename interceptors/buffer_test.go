@@ -1,12 +1,15 @@
 package interceptors_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
@@ -53,6 +56,36 @@ func TestBuffer(t *testing.T) {
 				<-waits.done
 				if err := errors.Join(waits.wants(codes.OK, ""), w.settle()); err != nil {
 					t.Error("second: ", err)
+				}
+			})
+		}
+	}
+}
+
+// failedForGood is a layer whose service will never be ready again, for a reason
+// that has a status of its own.
+func failedForGood(inner interceptors.Service) interceptors.Service { return gone{inner} }
+
+type gone struct{ interceptors.Service }
+
+func (gone) Ready(context.Context) error { return status.Error(codes.NotFound, "no such backend") }
+
+// The cause of a refusal is text: a status in it does not become the RPC's.
+func TestBufferBeforeWhatHasFailed(t *testing.T) {
+	for _, k := range kinds {
+		for _, side := range []interceptors.Side{interceptors.SideClient, interceptors.SideServer} {
+			inBubble(t, fmt.Sprintf("%v/%v", k, side), func(t *testing.T) {
+				stack := interceptors.New(interceptors.Buffer(1), failedForGood)
+				of := worldOf{client: stack}
+				if side == interceptors.SideServer {
+					of = worldOf{server: stack}
+				}
+				got := newWorld(t, of).do(t.Context(), k, nil)
+				if err := got.wants(codes.Unavailable, turret.ReasonBufferClosed); err != nil {
+					t.Error(err)
+				}
+				if !strings.Contains(got.err.Error(), "no such backend") {
+					t.Errorf("%v does not say why", got.err)
 				}
 			})
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -59,16 +60,43 @@ func Status(err error) *status.Status {
 	if err == nil {
 		return nil
 	}
-	if s, ok := errors.AsType[grpcStatus](err); ok && failed(s) {
+	switch s, r := deciding(err); {
+	case s != nil:
 		return around(err, s)
-	}
-	if r, ok := errors.AsType[*turret.Refusal](err); ok {
+	case r != nil:
 		return refusalStatus(r)
 	}
 	if e, ok := errors.AsType[*timeout.Error](err); ok {
 		return timeoutStatus(e.After)
 	}
 	return status.New(Code(err), err.Error())
+}
+
+// deciding returns the status or the refusal in err's tree that decides with
+// which status err leaves a stack, or neither. A status in the Err of a refusal
+// does not decide: the cause of a refusal is text, and says how another call
+// went.
+func deciding(err error) (grpcStatus, *turret.Refusal) {
+	if s, ok := err.(grpcStatus); ok && failed(s) { //nolint:errorlint // the usual case
+		return s, nil
+	}
+	s, found := errors.AsType[grpcStatus](err)
+	found = found && failed(s)
+	r, refused := errors.AsType[*turret.Refusal](err)
+	if found && !(refused && causes(s, r)) {
+		return s, nil
+	}
+	return nil, r
+}
+
+// causes reports whether s is in the Err of r.
+func causes(s grpcStatus, r *turret.Refusal) bool {
+	cause, ok := errors.AsType[grpcStatus](r.Err)
+	if !ok {
+		return false
+	}
+	// What cannot be compared is most likely the same.
+	return !reflect.TypeOf(s).Comparable() || !reflect.TypeOf(cause).Comparable() || cause == s //nolint:errorlint // the very same
 }
 
 // around returns the status of err, which has s in its tree: that of s, with the
@@ -88,10 +116,10 @@ func Code(err error) codes.Code {
 	if err == nil {
 		return codes.OK
 	}
-	if s, ok := errors.AsType[grpcStatus](err); ok && failed(s) {
+	switch s, r := deciding(err); {
+	case s != nil:
 		return s.GRPCStatus().Code()
-	}
-	if r, ok := errors.AsType[*turret.Refusal](err); ok {
+	case r != nil:
 		return refusalCode(r.Kind)
 	}
 	switch {

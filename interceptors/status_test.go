@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/turret-go/turret/reconnect"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -173,6 +175,36 @@ func TestStatusTextOfWrapper(t *testing.T) {
 	}
 	if got := Status(fmt.Errorf("more: %w", err)).Message(); got != "more: rpc error: code = Aborted desc = text" {
 		t.Errorf("the text is %q", got)
+	}
+}
+
+// What a service that cannot be made is refused with is no verdict on the RPC,
+// and neither is any other status in the cause of a refusal.
+func TestStatusInTheCauseOfARefusal(t *testing.T) {
+	cause := status.Error(codes.NotFound, "no such backend")
+	refusal := &turret.Refusal{Kind: turret.KindUnavailable, Layer: "l", Reason: "R", Err: fmt.Errorf("lost: %w", cause)}
+	dial := turret.ServiceFunc(func(context.Context, string) (turret.Service[*RPC, any], error) { return nil, cause })
+	lost := reconnect.New(dial, "", reconnect.Config{Backoff: retry.Backoff{Base: time.Hour, Jitter: -1}})
+	defer lost.Close()
+	_, _ = lost.Call(t.Context(), &RPC{})
+	_, reconnecting := lost.Call(t.Context(), &RPC{})
+
+	other := status.Error(codes.Aborted, "another call")
+	for name, tt := range map[string]struct {
+		err  error
+		want codes.Code
+	}{
+		"refusal":                       {refusal, codes.Unavailable},
+		"wrapped refusal":               {fmt.Errorf("outside: %w", refusal), codes.Unavailable},
+		"refusal after an attempt":      {turret.Sent(refusal), codes.Unavailable},
+		"reconnect":                     {reconnecting, codes.Unavailable},
+		"status around a refusal":       {&statusError{status.New(codes.PermissionDenied, ""), refusal}, codes.PermissionDenied},
+		"status beside a refusal":       {errors.Join(other, refusal), codes.Aborted},
+		"refusal beside another status": {errors.Join(refusal, other), codes.Unavailable},
+	} {
+		if got := Status(tt.err); got.Code() != tt.want || Code(tt.err) != tt.want {
+			t.Errorf("%s: %v and %v, want %v", name, got.Code(), Code(tt.err), tt.want)
+		}
 	}
 }
 
