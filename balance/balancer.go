@@ -74,8 +74,8 @@ func New[K comparable, Req, Res any](source discover.Source[K, turret.Service[Re
 	}
 	b := &Balancer[K, Req, Res]{classify: classify}
 	b.group.init(c, func(turret.Service[Req, Res]) {}, closeService[Req, Res])
-	b.group.read(discover.Map(source, func(_ K, s turret.Service[Req, Res]) *member[turret.Service[Req, Res]] {
-		return b.group.newMember(s)
+	b.group.read(discover.Map(source, func(key K, s turret.Service[Req, Res]) *member[turret.Service[Req, Res]] {
+		return b.group.newMember(s, fmt.Sprint(key))
 	}))
 	return b
 }
@@ -151,4 +151,10 @@ type Stats struct {
 func (s Stats) String() string {
 	return fmt.Sprintf("%d endpoints, %d ready, %d banned; %d bans, %d calls sent to banned ones",
 		s.Ready+s.Pending, s.Ready, s.Banned, s.Bans, s.Panics)
+}
+
+// Describe describes the Balancer and its endpoints, with the layers of each.
+func (b *Balancer[K, Req, Res]) Describe(d *turret.Description) {
+	d.Is("balancer", "balancer")
+	b.group.describe(d, func(s turret.Service[Req, Res]) any { return layersOf{s} })
 }

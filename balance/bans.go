@@ -13,8 +13,9 @@ import (
 // bans are the endpoints of one balancer that are left out: how many there are,
 // and when one more is.
 type bans struct {
-	onBan   func(cause string) // an endpoint was banned, or its probe has failed
-	failing failureRate
+	onChange func(Transition) // is called when an endpoint is banned, when its probe fails, and when it is back
+	failing  failureRate
+	bansFor  [2]atomic.Uint64 // failures and latency; failed probes included
 
 	mu    sync.Mutex
 	ready int // endpoints in the newest snapshot
@@ -31,21 +32,27 @@ func (b *bans) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdic
 			return
 		}
 	case breaker.Recovered:
-		b.mayUse(e)
+		if b.mayUse(e) {
+			b.changed(e, Transition{Cause: e.causeOf(c), Probe: true})
+		}
 		return
 	case breaker.Reopened:
 	}
-	cause := "failures"
-	if c == &e.slowness {
-		cause = "latency"
-	}
-	b.onBan(cause)
+	b.bansFor[e.causeIndex(c)].Add(1)
+	b.changed(e, e.evidence(now, c, v == breaker.Reopened))
+}
+
+// changed completes t, which is of e, keeps it and passes it on.
+func (b *bans) changed(e *endpoint, t Transition) {
+	t.Endpoint, t.Typical, t.When = e.name, e.pool.fleet.Typical(), time.Now()
+	e.last.Store(&t)
+	b.onChange(t)
 }
 
 // ordinary reports whether e, which has failed often enough for a ban, fails no
 // more than the others do.
 func (b *bans) ordinary(e *endpoint) bool {
-	failures := e.config.Failures.circuit()
+	failures := e.config.Load().Failures.circuit()
 	if row := e.failures.Row(); failures.Consecutive > 0 && row >= int64(failures.Consecutive) {
 		return b.failing.explains(row)
 	}
@@ -56,7 +63,7 @@ func (b *bans) ordinary(e *endpoint) bool {
 func (b *bans) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.MaxBanned*float64(b.ready) {
+	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.Load().MaxBanned*float64(b.ready) {
 		return false
 	}
 	// Before the circuit opens, so that e.out is true whenever it is open.
@@ -95,13 +102,24 @@ func (b *bans) forgetLocked(e *endpoint) {
 	e.gone = true
 }
 
+// reviveLocked counts an endpoint that has come back.
+func (b *bans) reviveLocked(e *endpoint) {
+	if e.gone && e.out.Load() {
+		b.out++
+	}
+	e.gone = false
+}
+
 // mayUse counts e among those in use again once both of its circuits are closed.
-func (b *bans) mayUse(e *endpoint) {
+// It reports whether e was out of use before.
+func (b *bans) mayUse(e *endpoint) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.failures.IsClosed() && e.slowness.IsClosed() && e.out.Swap(false) && !e.gone {
-		b.out--
+	if !e.failures.IsClosed() || !e.slowness.IsClosed() || !e.out.Swap(false) || e.gone {
+		return false
 	}
+	b.out--
+	return true
 }
 
 // A failureRate is the share of the calls to all endpoints that fail. Where one

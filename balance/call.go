@@ -15,8 +15,8 @@ import (
 	"github.com/turret-go/turret/internal/tried"
 )
 
-// A call is one attempt of an RPC that was sent to an endpoint. Calls are used
-// again: gRPC reports the end of each pick that it used exactly once.
+// A call is one attempt of an RPC that was sent to an endpoint. Calls are reused,
+// so an end must be reported once; gRPC does so (balancer.PickResult.Done).
 type call struct {
 	visit
 
@@ -38,21 +38,18 @@ func newCall() *call {
 	return c
 }
 
-// startCall notes that a call is sent to e, and returns what gRPC calls when it is
+// startCall notes that a call is sent to the endpoint that was chosen, and returns what gRPC calls when it is
 // over.
-func startCall(p *policy, e *endpoint, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
-	c.endpoint, c.ctx, c.inner = e, info.Ctx, inner
-	e.start(&c.visit, now, pass, record.Kind() == tried.Stream || p.methods.isStream(info.FullMethodName))
+	c.endpoint, c.ctx, c.inner = chosen.endpoint, info.Ctx, inner
+	c.start(chosen, now, pass, record.Kind() == tried.Stream || p.methods.isStream(info.FullMethodName))
 	return c.done
 }
 
 // end is called by gRPC, with a lock held, when the call is over.
 func (c *call) end(d balancer.DoneInfo) {
 	e, inner := c.endpoint, c.inner
-	if e == nil {
-		return // reported twice
-	}
 	now := e.pool.now()
 	if c.stream {
 		endStream(c.ctx, e, now, &c.visit, d)
@@ -60,7 +57,7 @@ func (c *call) end(d balancer.DoneInfo) {
 		o, retryAfter := outcome(c.ctx, d)
 		e.finish(&c.visit, now, o, retryAfter)
 	}
-	c.endpoint, c.ctx, c.inner, c.ticket.Ref = nil, nil, nil, nil
+	c.endpoint, c.ctx, c.inner, c.ticket.Ref, c.tracker = nil, nil, nil, nil, nil
 	calls.Put(c)
 	if inner != nil {
 		inner(d)

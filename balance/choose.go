@@ -1,7 +1,7 @@
 package balance
 
 import (
-	"slices"
+	"math"
 
 	"github.com/turret-go/turret/internal/tried"
 )
@@ -23,7 +23,7 @@ type choice struct {
 }
 
 // newChoice returns e as the choice with this index.
-func newChoice(e *endpoint, index int) choice { return choice{e, e.tracker, index} }
+func newChoice(e *endpoint, index int) choice { return choice{e, e.tracker(), index} }
 
 const (
 	// draws is how often some endpoints are drawn before a search begins. With
@@ -59,6 +59,9 @@ func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) 
 		c, fitC, rivalC := s.best(now, record)
 		if c == best {
 			rival = rivalC
+			if s.weights != nil {
+				rival = min(rival, fit) // it is its own rival
+			}
 			continue
 		}
 		rival = min(max(fit, fitC), rivalC)
@@ -91,21 +94,18 @@ func (s *snapshot) best(now int64, record *tried.Record) (best *choice, fit, riv
 	return best, fit, rival
 }
 
-// draw fills into with the indexes of different endpoints. With weights, an
-// endpoint is drawn in proportion to its weight; one that was drawn already is
-// drawn again a few times, and is then its own rival.
+// draw fills into with the indexes of different endpoints. With weights each draw
+// is independent and in proportion to the weight, and an endpoint may be its own
+// rival: of weights w and 1-w, contests that are even are then won in the shares
+// w x w + w x (1-w) = w. Drawing again until they differ would give the light
+// endpoint more.
 func (s *snapshot) draw(into []int) {
 	if s.weights == nil {
 		distinct(s.config.random, len(s.choices), into)
 		return
 	}
 	for k := range into {
-		for range draws {
-			into[k] = s.weights.draw(s.config.random())
-			if !slices.Contains(into[:k], into[k]) {
-				break
-			}
-		}
+		into[k] = s.weights.draw(s.config.random())
 	}
 }
 
@@ -125,16 +125,40 @@ func (s *snapshot) better(a *choice, fitA standing, b *choice, fitB standing, no
 	}
 }
 
-// load is what endpoints are compared by. An idle endpoint looks the same with
-// any weight, for it is drawn by its weight; what is in flight counts in relation
-// to the weight.
+// load is what endpoints are compared by. With weights, an endpoint stands for as
+// many equal ones as its weight says, in multiples of the lightest, and what
+// counts is the load of one of those, drawn at random: an endpoint of weight 9
+// with one call in flight is one time in nine as loaded as an endpoint of weight
+// 1 with one call. Then contests between endpoints that are loaded in proportion
+// to their weights are even, with one call in flight and with a thousand.
 func (s *snapshot) load(c *choice, now int64) float64 {
 	l := c.tracker.Load(now) / c.warmth(now)
 	if s.weights == nil {
 		return l
 	}
-	n, share := float64(c.tracker.InFlight()), s.weights.shares[c.index]
-	return l * (1 + n/share) / (1 + n)
+	n := float64(c.tracker.InFlight())
+	if n == 0 {
+		return s.idleLoad(c, l)
+	}
+	random := float64(s.config.random()>>11) / (1 << 53)
+	of := math.Floor(n/s.weights.multiples[c.index] + random)
+	if s.config.Load == LoadPending {
+		return of
+	}
+	return l * (1 + of) / (1 + n)
+}
+
+// idleLoad is load for an endpoint without a call in flight. An endpoint of
+// little weight is measured seldom, so that its latency is uncertain and has
+// decayed when it is compared. Only an endpoint that takes more than twice the
+// typical latency is worse than another one there; else chance, and not the
+// weights, would decide.
+func (s *snapshot) idleLoad(c *choice, l float64) float64 {
+	typical := float64(c.pool.fleet.Typical())
+	if s.config.Load != LoadPending && l < 2*typical {
+		return typical
+	}
+	return l
 }
 
 // search takes the fittest endpoint of those that it looks at. It is for when the
@@ -156,6 +180,7 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 			return nil, passes{}, errBanned
 		}
 		if p, ok := best.enter(now, panicking); ok {
+			best.pool.panics.Add(1)
 			best.pool.onPanic()
 			return best, p, nil
 		}

@@ -33,12 +33,12 @@ func (a ambush) Load(now int64) float64 {
 // next one too, goes to one that is left.
 func TestBannedWhileChosen(t *testing.T) {
 	var p pool
-	p.init(func(string) {}, func() { t.Error("sent to one that is banned") })
+	p.init(func(Transition) {}, func() { t.Error("sent to one that is banned") })
 	s := &snapshot{config: newSettings(Config{OnBanned: Refuse}.withDefaults())}
 	asks := 0
 	for i := range 4 {
-		e := newEndpoint(&p, s.config)
-		s.choices = append(s.choices, choice{e, ambush{e.tracker, e, &asks}, i})
+		e := newEndpoint(&p, s.config, "")
+		s.choices = append(s.choices, choice{e, ambush{e.tracker(), e, &asks}, i})
 	}
 	p.count(len(s.choices))
 	if _, _, err := s.choose(0, nil); err != nil || p.outOfUse() != 2 {
@@ -51,9 +51,9 @@ func TestBannedWhileChosen(t *testing.T) {
 func TestOutUntilBothAreClosed(t *testing.T) {
 	for _, goes := range []int{2, 3, 4} { // after so many steps
 		var p pool
-		p.init(func(string) {}, func() {})
+		p.init(func(Transition) {}, func() {})
 		p.count(2)
-		e := newEndpoint(&p, newSettings(Config{}.withDefaults()))
+		e := newEndpoint(&p, newSettings(Config{}.withDefaults()), "")
 		recovers := func(c *breaker.Circuit) {
 			c.Reset()
 			p.heed(0, e, c, breaker.Recovered)
@@ -87,11 +87,11 @@ func TestBansAtTheSameTime(t *testing.T) {
 	const endpoints, workers, calls = 12, 4, 5_000
 	var p pool
 	var bans atomic.Int64
-	p.init(func(string) { bans.Add(1) }, func() {})
+	p.init(func(Transition) { bans.Add(1) }, func() {})
 	p.failing.next.Store(math.MaxInt64) // no row of failures is ordinary
 	s := &snapshot{config: newSettings(Config{OnBanned: Refuse, MaxBanned: 0.25, Limit: 100}.withDefaults())}
 	for i := range endpoints {
-		s.choices = append(s.choices, newChoice(newEndpoint(&p, s.config), i))
+		s.choices = append(s.choices, newChoice(newEndpoint(&p, s.config, ""), i))
 	}
 	p.count(endpoints)
 	var clock atomic.Int64
@@ -103,7 +103,7 @@ func TestBansAtTheSameTime(t *testing.T) {
 			return
 		}
 		var v visit
-		c.start(&v, now, passes, false)
+		v.start(c, now, passes, false)
 		o, took := outcome(c.index, now)
 		if now%5 == 0 {
 			runtime.Gosched()

@@ -159,7 +159,7 @@ func (c *ClientConn) connect(address string) *member[*connection] {
 		stack = c.config.Endpoint(address)
 	}
 	made := dial(address, stack, c.reach, c.options)
-	m := c.group.newMember(made)
+	m := c.group.newMember(made, address)
 	made.endpoint = m.endpoint
 	if made.err == nil {
 		c.mu.Lock()
@@ -365,3 +365,18 @@ func (c *ClientConn) Close() error {
 }
 
 var _ grpc.ClientConnInterface = (*ClientConn)(nil)
+
+// Describe describes the stack around all endpoints, and the endpoints, with the
+// stack of each.
+func (c *ClientConn) Describe(d *turret.Description) {
+	d.Is("clientconn", "ClientConn")
+	if c.config.Stack != nil {
+		d.Inside(c.config.Stack)
+	}
+	c.group.describe(d, func(made *connection) any {
+		if made.stack == nil {
+			return nil
+		}
+		return made.stack
+	})
+}

@@ -241,6 +241,11 @@ func ban(first, longest, defaultFirst, defaultLongest time.Duration) retry.Backo
 	return retry.Backoff{Base: first, Max: cmp.Or(longest, max(defaultLongest, first))}
 }
 
+// sameTracker reports whether a tracker of c serves other as well.
+func (c *Config) sameTracker(other Config) bool {
+	return c.Load == other.Load && c.Decay == other.Decay && c.DefaultRTT == other.DefaultRTT && c.Penalty == other.Penalty
+}
+
 // newTracker returns the tracker of one endpoint.
 func (c *Config) newTracker(fleet *load.Fleet) tracker {
 	e := load.EWMAConfig{Decay: c.Decay, DefaultRTT: c.DefaultRTT, Penalty: c.Penalty, Fleet: fleet}

@@ -19,17 +19,21 @@ import (
 // behind pointers.
 type endpoint struct {
 	id       uint64       // in the records of package tried
-	limit    int64        // 0: none
-	inflight atomic.Int64 // counted only if there is a limit
+	limit    atomic.Int64 // 0: none
+	inflight atomic.Int64 // calls that entered while there was a limit
 	warm     atomic.Int64 // when its slow start ends
-	tracker  tracker
-	out      atomic.Bool // a circuit is not closed; counted in pool.out unless gone
-	gone     bool        // no longer there; guarded by pool.mu, which writers of out hold
+	current  atomic.Pointer[tracker]
+	out      atomic.Bool // a circuit is not closed; counted in bans.out unless gone
+	gone     bool        // no longer there; guarded by bans.mu, which writers of out hold
 
 	failures breaker.Circuit
-	config   *settings
+	config   atomic.Pointer[settings]
 	pool     *pool
 	slowness breaker.Circuit
+
+	calls, failed atomic.Uint64 // that have ended
+	name          string
+	last          atomic.Pointer[Transition]
 }
 
 // A tracker is one of package load that can be asked what is in flight.
@@ -38,16 +42,38 @@ type tracker interface {
 	InFlight() int64
 }
 
-// newEndpoint returns an endpoint of p without a past.
-func newEndpoint(p *pool, c *settings) *endpoint {
-	e := &endpoint{
-		id: tried.NewID(), pool: p, config: c,
-		tracker: c.newTracker(p.fleet),
-		limit:   int64(c.Limit),
-	}
+// newEndpoint returns an endpoint of p without a past. name is what people know it
+// by.
+func newEndpoint(p *pool, c *settings, name string) *endpoint {
+	e := &endpoint{id: tried.NewID(), name: name, pool: p}
+	e.config.Store(c)
+	e.track()
+	e.limit.Store(int64(c.Limit))
 	e.failures.Init(c.Failures.circuit(), c.random)
 	e.slowness.Init(c.Outliers.circuit(), c.random)
 	return e
+}
+
+// track measures e with a new tracker from now on. Calls in flight end at the
+// tracker with which they began.
+func (e *endpoint) track() {
+	t := e.config.Load().newTracker(e.pool.fleet)
+	e.current.Store(&t)
+}
+
+// tracker returns what measures e.
+func (e *endpoint) tracker() tracker { return *e.current.Load() }
+
+// configure makes c the configuration of e, and keeps what is known of e as far
+// as c still asks for it.
+func (e *endpoint) configure(c *settings) {
+	old := e.config.Swap(c)
+	e.limit.Store(int64(c.Limit))
+	if !old.sameTracker(c.Config) {
+		e.track()
+	}
+	e.failures.SetConfig(c.Failures.circuit())
+	e.slowness.SetConfig(c.Outliers.circuit())
 }
 
 // A standing says how fit an endpoint is for a call; the greater the worse.
@@ -64,7 +90,7 @@ const (
 // standing returns how fit e is for a call of the RPC of this record. An RPC
 // that was tried before is not used to try an endpoint out.
 func (e *endpoint) standing(now int64, record *tried.Record) standing {
-	if e.limit > 0 && e.inflight.Load() >= e.limit {
+	if limit := e.limit.Load(); limit > 0 && e.inflight.Load() >= limit {
 		return full
 	}
 	if e.out.Load() && (!e.failures.IsClosed() || !e.slowness.IsClosed()) {
@@ -85,18 +111,22 @@ func (e *endpoint) warmth(now int64) float64 {
 	if left <= 0 {
 		return 1
 	}
-	return max(coldest, 1-float64(left)/float64(e.config.SlowStart))
+	return max(coldest, 1-float64(left)/float64(e.config.Load().SlowStart))
 }
 
 // coldest bounds what slow start makes of a load.
 const coldest = 0.1
 
 // warmUp begins e's slow start.
-func (e *endpoint) warmUp(now int64) { e.warm.Store(now + int64(e.config.SlowStart)) }
+func (e *endpoint) warmUp(now int64) { e.warm.Store(now + int64(e.config.Load().SlowStart)) }
 
 // passes are the tickets of an endpoint's two circuits for one call, without
 // what circuits do not use: a call's closure is one allocation, and small.
-type passes struct{ failures, slowness pass }
+type passes struct {
+	failures, slowness pass
+
+	counted bool // in inflight
+}
 
 type pass struct {
 	start int64
@@ -117,11 +147,12 @@ const (
 // enter takes a call in. It fails if others have taken the room, or the place
 // of the probe, since the standing was asked for. a says what not to ask for.
 func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
-	if e.limit > 0 {
-		if n := e.inflight.Add(1); n > e.limit && a != crowding {
+	if limit := e.limit.Load(); limit > 0 {
+		if n := e.inflight.Add(1); n > limit && a != crowding {
 			e.inflight.Add(-1)
 			return p, false
 		}
+		p.counted = true
 	}
 	var f, s bool
 	p.failures.data, f = e.failures.EnterClosed()
@@ -129,29 +160,29 @@ func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
 	if f && s {
 		return p, true
 	}
-	return e.enterSlowly(now, a)
+	return e.enterSlowly(now, a, p.counted)
 }
 
 // enterSlowly is enter for an endpoint with a circuit that is not closed, which
 // already has room.
-func (e *endpoint) enterSlowly(now int64, a admission) (p passes, ok bool) {
+func (e *endpoint) enterSlowly(now int64, a admission, counted bool) (p passes, ok bool) {
 	f, _, ok := e.failures.Enter(now)
 	if !ok && a == asking {
-		e.leave()
+		e.leave(counted)
 		return p, false
 	}
 	s, _, ok := e.slowness.Enter(now)
 	if !ok && a == asking {
-		e.leave()
+		e.leave(counted)
 		e.failures.Leave(now, f, turret.Unused)
 		return p, false
 	}
-	return passes{pass{f.Start, f.Data}, pass{s.Start, s.Data}}, true
+	return passes{pass{f.Start, f.Data}, pass{s.Start, s.Data}, counted}, true
 }
 
-// leave gives back the room of a call.
-func (e *endpoint) leave() {
-	if e.limit > 0 {
+// leave gives back the room of a call. counted says whether it has taken any.
+func (e *endpoint) leave(counted bool) {
+	if counted {
 		e.inflight.Add(-1)
 		e.pool.vacancies.announce()
 	}
@@ -159,7 +190,7 @@ func (e *endpoint) leave() {
 
 // cancel gives back what enter took for a call that was not sent.
 func (e *endpoint) cancel(now int64, p passes) {
-	e.leave()
+	e.leave(p.counted)
 	e.failures.Leave(now, p.failures.ticket(), turret.Unused)
 	e.slowness.Leave(now, p.slowness.ticket(), turret.Unused)
 }
@@ -168,18 +199,19 @@ func (e *endpoint) cancel(now int64, p passes) {
 // end. Its methods alone decide, for all balancers, which measurements its duration
 // enters and which circuits its outcome.
 type visit struct {
-	ticket turret.Ticket
-	passes passes
-	stream bool // its life is no latency
+	tracker tracker
+	ticket  turret.Ticket
+	passes  passes
+	stream  bool // its life is no latency
 }
 
-// start begins the visit v with the passes of enter.
-func (e *endpoint) start(v *visit, now int64, p passes, stream bool) {
-	v.passes, v.stream = p, stream
+// start begins a visit of the endpoint that was chosen, with the passes of enter.
+func (v *visit) start(chosen *choice, now int64, p passes, stream bool) {
+	v.tracker, v.passes, v.stream = chosen.tracker, p, stream
 	if stream {
-		v.ticket = e.tracker.StartStream(now)
+		v.ticket = v.tracker.StartStream(now)
 	} else {
-		v.ticket = e.tracker.Start(now)
+		v.ticket = v.tracker.Start(now)
 	}
 }
 
@@ -197,13 +229,19 @@ func (e *endpoint) finish(v *visit, now int64, o turret.Outcome, retryAfter time
 
 // depart takes v off what is in flight.
 func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
-	e.leave()
-	e.tracker.Done(now, v.ticket, o, retryAfter)
+	e.leave(v.passes.counted)
+	v.tracker.Done(now, v.ticket, o, retryAfter)
 }
 
 // judge tells the circuit for failures how a call went.
 func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
 	e.pool.failing.observe(now, o)
+	if o != turret.Unused {
+		e.calls.Add(1)
+	}
+	if o != turret.Success && o != turret.Ignored && o != turret.Unused {
+		e.failed.Add(1)
+	}
 	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
 		e.pool.heed(now, e, &e.failures, v)
 	}
@@ -224,4 +262,33 @@ func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Durati
 	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
 		e.pool.heed(now, e, &e.slowness, v)
 	}
+}
+
+// evidence returns the ban of e by its circuit c, with what decided about it.
+func (e *endpoint) evidence(now int64, c *breaker.Circuit, probe bool) Transition {
+	t := Transition{Banned: true, Cause: e.causeOf(c), Probe: probe, BanFor: c.Period()}
+	config := e.config.Load()
+	row := c.Row()
+	switch {
+	case probe:
+	case c == &e.slowness:
+		t.Row = row
+	case config.Failures.circuit().Consecutive > 0 && row >= int64(config.Failures.circuit().Consecutive):
+		t.Row = row
+	default:
+		calls, failures := c.Counts(now)
+		t.Calls, t.Failed = int64(calls), int64(failures)
+	}
+	return t
+}
+
+func (e *endpoint) causeIndex(c *breaker.Circuit) int {
+	if c == &e.slowness {
+		return 1
+	}
+	return 0
+}
+
+func (e *endpoint) causeOf(c *breaker.Circuit) string {
+	return [2]string{causeFailures, causeLatency}[e.causeIndex(c)]
 }

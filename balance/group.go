@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/discover"
@@ -29,8 +30,6 @@ type group[K comparable, S ready.Readier] struct {
 
 	turn chan struct{} // holds one: the call that waits for a member
 
-	banned, panics atomic.Uint64
-
 	reading sync.WaitGroup // the source
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -47,7 +46,7 @@ type group[K comparable, S ready.Readier] struct {
 }
 
 func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
-	g.pool.init(func(string) { g.banned.Add(1) }, func() { g.panics.Add(1) })
+	g.pool.init(publish, func() {})
 	g.config = newSettings(c.withDefaults())
 	g.onLeft, g.onIdle = onLeft, onIdle
 	g.whyLost = func() string { return "" }
@@ -63,8 +62,8 @@ func (g *group[K, S]) read(source discover.Source[K, *member[S]]) {
 	background.Go(&g.reading, "balance", func() error { return g.cache.Follow(g.ctx, source) }, g.ended)
 }
 
-func (g *group[K, S]) newMember(s S) *member[S] {
-	return &member[S]{endpoint: newEndpoint(&g.pool, g.config), service: s}
+func (g *group[K, S]) newMember(s S, name string) *member[S] {
+	return &member[S]{endpoint: newEndpoint(&g.pool, g.config, name), service: s}
 }
 
 // dropped is called by the cache for each member that leaves it.
@@ -136,7 +135,7 @@ func (g *group[K, S]) tryEnter(record *tried.Record, stream, fresh bool) (m *mem
 	if of := l.members[chosen.index]; g.admit(of, now, p) {
 		m = of.Service
 		record.Add(m.id)
-		m.start(&v, now, p, stream)
+		v.start(chosen, now, p, stream)
 	}
 	return m, v, nil
 }
@@ -355,8 +354,25 @@ func (g *group[K, S]) waitForRoom(ctx context.Context, unfit error) error {
 
 func (g *group[K, S]) stats() Stats {
 	ready, pending := g.cache.Len()
-	return Stats{ready, pending, g.outOfUse(), g.banned.Load(), g.panics.Load()}
+	return Stats{ready, pending, g.outOfUse(), g.bansFor[0].Load() + g.bansFor[1].Load(), g.panics.Load()}
 }
 
 // String returns the group's [Stats] in words.
 func (g *group[K, S]) String() string { return fmt.Sprintf("balance over %v", g.stats()) }
+
+func (g *group[K, S]) describe(d *turret.Description, inside func(S) any) {
+	now := g.now()
+	s := g.stats()
+	g.config.describe(d)
+	d.Count("bans", "{ban}", causeFailures, g.bansFor[0].Load())
+	d.Count("bans", "{ban}", causeLatency, g.bansFor[1].Load())
+	d.Count("panics", "{call}", "", s.Panics)
+	d.Gauge("endpoints_pending", "{endpoint}", float64(s.Pending))
+	members := g.cache.Members()
+	views := make([]view, 0, len(members))
+	for _, m := range members {
+		e := m.Service
+		views = append(views, look(e.endpoint, now, connectivity.Ready, inside(e.service)))
+	}
+	describeEndpoints(d, views)
+}

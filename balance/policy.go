@@ -1,9 +1,12 @@
 package balance
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/endpointsharding"
@@ -13,6 +16,7 @@ import (
 	"google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -32,19 +36,32 @@ type policy struct {
 
 	pool
 
-	// Guarded by pool.mu.
+	pickers     atomic.Uint64 // how many were made
+	looked      atomic.Uint64 // how many there were when the connections were looked at last
+	stopReports func()
+
+	// Guarded by bans.mu.
 	config    *settings
 	endpoints *resolver.EndpointMap[*named]
+	departed  *resolver.EndpointMap[*named] // may come back
+	built     uint64                        // the number of the newest picker with a snapshot
+	children  []endpointsharding.ChildState // the newest
 }
 
 // named is an endpoint that the resolver names.
 type named struct {
 	*endpoint
 
-	address string
-	order   int  // by address
-	ready   bool // in the newest snapshot
+	order     int           // by address
+	ready     bool          // in the newest snapshot
+	left      int64         // when the resolver stopped naming it
+	connected atomic.Uint32 // a connectivity.State, as it was looked at last
 }
+
+// remembered is how long an endpoint that has left keeps its past: a lease that
+// is renewed late, a readiness probe that fails once, and a DNS server that
+// answers with some of the addresses bring it back sooner.
+const remembered = int64(time.Minute)
 
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{
@@ -52,17 +69,25 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 		target:     opts.Target.String(),
 		methods:    newMethods(),
 		endpoints:  resolver.NewEndpointMap[*named](),
+		departed:   resolver.NewEndpointMap[*named](),
 	}
-	p.init(p.banned, p.panicked)
+	p.init(p.changed, p.panicked)
 	p.child = endpointsharding.NewBalancer(p, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
+	p.stopReports = cc.MetricsRecorder().RegisterAsyncReporter(stats.AsyncMetricReporterFunc(p.report), endpointsMetric)
+	p.register()
 	return p
 }
 
-// UpdateClientConnState takes over the endpoints and the configuration. With
-// another configuration all endpoints begin anew.
+// UpdateClientConnState takes over the endpoints and the configuration. No
+// configuration at all is the zero Config: a parent policy may have none for its
+// children.
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
-	c, ok := s.BalancerConfig.(*parsed)
-	if !ok {
+	var c Config
+	switch config := s.BalancerConfig.(type) {
+	case nil:
+	case *parsed:
+		c = config.Config
+	default:
 		return balancer.ErrBadResolverState
 	}
 	p.reconcile(c.withDefaults(), s.ResolverState.Endpoints)
@@ -74,13 +99,14 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 }
 
 // reconcile makes p.endpoints hold exactly the endpoints that the resolver
-// names, and keeps what is known of those that it named before.
+// names. What is known of an endpoint stays, whatever changes in the
+// configuration, and for a while after the resolver has stopped to name it.
 func (p *policy) reconcile(c Config, endpoints []resolver.Endpoint) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	changed := p.config == nil || p.config.Config != c
-	if changed {
-		p.config = newSettings(c)
+	now := p.now()
+	if p.config == nil || p.config.Config != c {
+		p.configure(newSettings(c))
 	}
 	kept := resolver.NewEndpointMap[*named]()
 	all := make([]*named, 0, len(endpoints))
@@ -89,32 +115,82 @@ func (p *policy) reconcile(c Config, endpoints []resolver.Endpoint) {
 			continue
 		}
 		known, ok := p.endpoints.Get(e)
-		if !ok || changed {
-			known = &named{endpoint: newEndpoint(&p.pool, p.config), address: e.Addresses[0].Addr}
+		if !ok {
+			known = p.arrive(e, now)
 		}
 		kept.Set(e, known)
 		all = append(all, known)
 	}
 	for e, known := range p.endpoints.All() {
-		if now, ok := kept.Get(e); !ok || now != known {
+		if _, ok := kept.Get(e); !ok {
+			known.left, known.ready = now, false
 			p.forgetLocked(known.endpoint)
+			p.departed.Set(e, known)
 		}
 	}
 	p.endpoints = kept
+	p.forgetDeparted(now)
 	// Pickers list endpoints in this order, not in that of a map, so that the
 	// same random words make the same picks.
-	slices.SortFunc(all, func(a, b *named) int { return strings.Compare(a.address, b.address) })
+	slices.SortFunc(all, func(a, b *named) int { return strings.Compare(a.name, b.name) })
 	for i, e := range all {
 		e.order = i
+	}
+}
+
+// configure makes c the configuration of all endpoints, those that have left
+// included.
+func (p *policy) configure(c *settings) {
+	p.config = c
+	for _, known := range p.endpoints.All() {
+		known.configure(c)
+	}
+	for _, known := range p.departed.All() {
+		known.configure(c)
+	}
+}
+
+// arrive returns the endpoint e, with its past if it has left a short time ago.
+func (p *policy) arrive(e resolver.Endpoint, now int64) *named {
+	known, ok := p.departed.Get(e)
+	if !ok || now-known.left > remembered {
+		return &named{endpoint: newEndpoint(&p.pool, p.config, e.Addresses[0].Addr)}
+	}
+	p.departed.Delete(e)
+	p.reviveLocked(known.endpoint)
+	return known
+}
+
+// forgetDeparted drops endpoints that left a long time ago, and of the others
+// those that left first, until there are no more than there are endpoints.
+func (p *policy) forgetDeparted(now int64) {
+	type departure struct {
+		resolver.Endpoint
+
+		left int64
+	}
+	var departures []departure
+	for e, known := range p.departed.All() {
+		departures = append(departures, departure{e, known.left})
+	}
+	slices.SortFunc(departures, func(a, b departure) int { return cmp.Compare(b.left, a.left) })
+	for i, d := range departures {
+		if i >= p.endpoints.Len() || now-d.left > remembered {
+			p.departed.Delete(d.Endpoint)
+		}
 	}
 }
 
 // UpdateState is called by the child when a connection changes.
 func (p *policy) UpdateState(s balancer.State) {
 	children := endpointsharding.ChildStatesFromPicker(s.Picker)
+	p.mu.Lock()
+	p.children = children
+	number := p.pickers.Add(1)
+	p.mu.Unlock()
 	switch {
 	case s.ConnectivityState == connectivity.Ready:
-		s.Picker = &picker{policy: p, states: children}
+		s.Picker = &picker{policy: p, number: number, states: children}
 	case len(children) == 0:
 		s.Picker = noEndpoint{}
 	}
@@ -138,7 +214,11 @@ func (p *policy) ExitIdle() { p.child.ExitIdle() }
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
 // Close closes the connections.
-func (p *policy) Close() { p.child.Close() }
+func (p *policy) Close() {
+	p.unregister()
+	p.stopReports()
+	p.child.Close()
+}
 
 // A picker chooses among the endpoints that were ready at one moment. What is
 // known of the endpoints is shared with the pickers before and after it.
@@ -147,6 +227,7 @@ func (p *policy) Close() { p.child.Close() }
 // 1,000 endpoints connect, nearly all pickers are replaced unused.
 type picker struct {
 	policy *policy
+	number uint64 // of the pickers of the policy, in the order in which they were made
 
 	once   sync.Once
 	states []endpointsharding.ChildState
@@ -155,7 +236,7 @@ type picker struct {
 }
 
 func (p *picker) build() {
-	p.snapshot, p.children = p.policy.snapshot(p.states)
+	p.snapshot, p.children = p.policy.snapshot(p.states, p.number)
 	p.states = nil
 }
 
@@ -177,15 +258,19 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return result, err
 	}
 	record.Add(chosen.id)
-	result.Done = startCall(p.policy, chosen.endpoint, now, pass, info, record, result.Done)
+	result.Done = startCall(p.policy, chosen, now, pass, info, record, result.Done)
 	return result, nil
 }
 
-// snapshot returns the ready endpoints and their pickers. An endpoint that was
-// not ready in the last snapshot begins its slow start.
-func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []balancer.Picker) {
+// snapshot returns the ready endpoints and their pickers, for the picker of this
+// number. An endpoint that was not ready in the snapshot before begins its slow
+// start. A picker that is built after a newer one says nothing about what is
+// ready now.
+func (p *policy) snapshot(states []endpointsharding.ChildState, number uint64) (snapshot, []balancer.Picker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	newest := number > p.built
+	p.built = max(p.built, number)
 	ordered := make([]choice, p.endpoints.Len())
 	pickers := make([]balancer.Picker, len(ordered))
 	weights := make([]float64, len(ordered))
@@ -195,10 +280,13 @@ func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []bal
 			continue // removed since
 		}
 		ready := child.State.ConnectivityState == connectivity.Ready
-		if ready && !e.ready {
-			e.warmUp(p.now())
+		if newest {
+			if ready && !e.ready {
+				e.warmUp(p.now())
+			}
+			e.ready = ready
 		}
-		if e.ready = ready; ready {
+		if ready {
 			ordered[e.order] = newChoice(e.endpoint, 0)
 			pickers[e.order] = child.State.Picker
 			weights[e.order] = max(1, float64(weight.FromEndpoint(child.Endpoint).Weight))
@@ -212,7 +300,9 @@ func (p *policy) snapshot(states []endpointsharding.ChildState) (snapshot, []bal
 			ready = append(ready, c)
 		}
 	}
-	p.ready = len(ready)
+	if newest {
+		p.ready = len(ready)
+	}
 	s := snapshot{choices: ready, config: p.config}
 	if weights = weights[:len(ready)]; !alike(weights) {
 		s.weights = newAlias(weights)
@@ -240,6 +330,13 @@ var (
 		Unit:        "{ban}",
 		Labels:      []string{"grpc.target", "turret.p2c.cause"}, // cause: failures or latency
 	})
+	endpointsMetric = stats.RegisterInt64AsyncGauge(stats.MetricDescriptor{
+		Name:        "turret.p2c.endpoints",
+		Description: "Endpoints of the channel, by state.",
+		Unit:        "{endpoint}",
+		Labels:      []string{"grpc.target", "turret.p2c.state"}, // state: one of five
+		Default:     true,
+	})
 	panicsMetric = stats.RegisterInt64Count(stats.MetricDescriptor{
 		Name:        "turret.p2c.panics",
 		Description: "Calls that were sent to a banned endpoint because no other was found.",
@@ -248,10 +345,82 @@ var (
 	})
 )
 
-// banned counts an endpoint that was banned.
-func (p *policy) banned(cause string) {
-	bansMetric.Record(p.MetricsRecorder(), 1, p.target, cause)
+// changed counts a ban, and passes the transition on.
+func (p *policy) changed(t Transition) {
+	if t.Banned {
+		bansMetric.Record(p.MetricsRecorder(), 1, p.target, t.Cause)
+	}
+	t.Target = p.target
+	publish(t)
 }
 
 // panicked counts a call that is sent to a banned endpoint.
 func (p *policy) panicked() { panicsMetric.Record(p.MetricsRecorder(), 1, p.target) }
+
+// register lists p among [Channels].
+func (p *policy) register() {
+	channelsMu.Lock()
+	defer channelsMu.Unlock()
+	channels[p] = struct{}{}
+}
+
+// unregister takes p off the list.
+func (p *policy) unregister() {
+	channelsMu.Lock()
+	defer channelsMu.Unlock()
+	delete(channels, p)
+}
+
+// Describe describes the policy and its endpoints.
+func (p *policy) Describe(d *turret.Description) {
+	d.Is("p2c", Name)
+	d.Named(p.target)
+	config, endpoints := p.lookAtConnections()
+	if config == nil {
+		return // before the first update
+	}
+	config.describe(d)
+	d.Count("bans", "{ban}", causeFailures, p.bansFor[0].Load())
+	d.Count("bans", "{ban}", causeLatency, p.bansFor[1].Load())
+	d.Count("panics", "{call}", "", p.panics.Load())
+	describeEndpoints(d, p.views(endpoints))
+}
+
+// lookAtConnections notes the states of the connections, if they have changed
+// since it was called last, and returns the endpoints. The endpoints are looked
+// up without the mutex: p.endpoints is replaced and never changed.
+func (p *policy) lookAtConnections() (*settings, *resolver.EndpointMap[*named]) {
+	p.mu.Lock()
+	config, endpoints, children, number := p.config, p.endpoints, p.children, p.pickers.Load()
+	p.mu.Unlock()
+	if p.looked.Swap(number) != number {
+		for _, child := range children {
+			if e, ok := endpoints.Get(child.Endpoint); ok {
+				e.connected.Store(uint32(child.State.ConnectivityState))
+			}
+		}
+	}
+	return config, endpoints
+}
+
+func (p *policy) views(endpoints *resolver.EndpointMap[*named]) []view {
+	now := p.now()
+	views := make([]view, 0, endpoints.Len())
+	for _, e := range endpoints.All() {
+		views = append(views, look(e.endpoint, now, connectivity.State(e.connected.Load()), nil))
+	}
+	return views
+}
+
+// report records how many endpoints are in each state.
+func (p *policy) report(r stats.AsyncMetricsRecorder) error {
+	_, endpoints := p.lookAtConnections()
+	count := map[string]int64{}
+	for _, v := range p.views(endpoints) {
+		count[v.state]++
+	}
+	for _, state := range states {
+		endpointsMetric.Record(r, count[state], p.target, state)
+	}
+	return nil
+}

@@ -506,8 +506,8 @@ func TestStateSurvives(t *testing.T) {
 	})
 }
 
-// Duplicates count once; without endpoints there is a clear error, and with
-// another configuration all begin anew.
+// Duplicates count once; without endpoints there is a clear error, and another
+// configuration applies to the endpoints that are there.
 func TestOddUpdates(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		e := fakeconn.Endpoints(2)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/load"
 )
 
@@ -16,13 +17,14 @@ type pool struct {
 
 	base    time.Time
 	fleet   *load.Fleet
-	onPanic func() // a call is sent to an endpoint that is banned
+	onPanic func()        // is called when a call is sent to a banned endpoint
+	panics  atomic.Uint64 // such calls
 
 	vacancies vacancies
 }
 
-func (p *pool) init(onBan func(cause string), onPanic func()) {
-	p.base, p.fleet, p.onBan, p.onPanic = time.Now(), load.NewFleet(), onBan, onPanic
+func (p *pool) init(onChange func(Transition), onPanic func()) {
+	p.base, p.fleet, p.onChange, p.onPanic = time.Now(), load.NewFleet(), onChange, onPanic
 }
 
 func (p *pool) now() int64 { return int64(time.Since(p.base)) }
@@ -85,4 +87,11 @@ func (v *vacancies) announce() {
 		close(v.freed)
 		v.freed = nil
 	}
+}
+
+// describe says what the configuration holds for all endpoints.
+func (s *settings) describe(d *turret.Description) {
+	d.Setting("choices", "{endpoint}", s.Choices)
+	d.Setting("limit", "{call}", s.Limit)
+	d.Setting("max_banned", "1", s.MaxBanned)
 }

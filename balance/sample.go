@@ -1,6 +1,9 @@
 package balance
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // below maps one random word to an index below n. The bias is less than one in
 // 2^64/n.
@@ -41,22 +44,22 @@ func distinct(random func() uint64, n int, into []int) {
 // An alias table draws an index with a chance in proportion to its weight, in
 // constant time (Vose, IEEE Transactions on Software Engineering 17(9), 1991).
 type alias struct {
-	shares []float64 // the weights, 1 on average
-	keep   []float64 // the chance to keep what was drawn
-	other  []int     // what to take else
+	multiples []float64 // the weights, of which the least is 1
+	keep      []float64 // the chance to keep what was drawn
+	other     []int     // what to take otherwise
 }
 
 func newAlias(weights []float64) *alias {
 	n := len(weights)
 	a := &alias{make([]float64, n), make([]float64, n), make([]int, n)}
-	sum := 0.0
+	sum, least := 0.0, slices.Min(weights)
 	for _, w := range weights {
 		sum += w
 	}
 	var small, large []int
 	for i, w := range weights {
-		a.shares[i] = w * float64(n) / sum
-		a.keep[i] = a.shares[i]
+		a.multiples[i] = w / least
+		a.keep[i] = w * float64(n) / sum
 		if a.keep[i] < 1 {
 			small = append(small, i)
 		} else {

@@ -166,7 +166,7 @@ func (b *Breaker) Stats() Stats {
 	s.InFlight = int(s.Entered - left)
 	s.Calls, s.Failures = b.circuit.window.sum(now)
 	s.OpenFor, _ = b.circuit.refusal(now)
-	s.Opened = b.circuit.openings()
+	s.Opened = b.circuit.Openings()
 	return s
 }
 

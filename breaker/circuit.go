@@ -439,6 +439,14 @@ func (c *Circuit) retune(where string, change func(c *Config)) {
 	c.shares.Store(config.Ratio > 0)
 }
 
+// SetConfig changes the configuration. The state, an open period that has begun
+// and the row of failures stay; a new Window begins empty. It panics with the
+// error of [Config.Validate] if config is not valid.
+func (c *Circuit) SetConfig(config Config) {
+	c.retune("breaker: Circuit.SetConfig", func(old *Config) { *old = config })
+	c.window.setWidth(int64(c.config.Load().Window) / buckets)
+}
+
 // entries returns how often each state was entered from another one.
 func (c *Circuit) entries() [HalfOpen + 1]uint64 {
 	c.mu.Lock()
@@ -446,7 +454,19 @@ func (c *Circuit) entries() [HalfOpen + 1]uint64 {
 	return c.enters
 }
 
-func (c *Circuit) openings() uint64 {
+// Counts returns how many calls have ended in the Window before now, and how many
+// of them failed. Without a Ratio nothing is counted.
+func (c *Circuit) Counts(now int64) (calls, failures int) { return c.window.sum(now) }
+
+// Period returns the length of the open period that began last.
+func (c *Circuit) Period() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Duration(c.period)
+}
+
+// Openings returns how often the circuit has opened, failed probes included.
+func (c *Circuit) Openings() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.opened

@@ -30,8 +30,8 @@ const (
 // A bucket holds 262,143 calls; what comes after them in the same bucket is
 // not counted, and its share of failures is that of the calls before.
 type window struct {
-	width   uint64        // of a bucket, in nanoseconds
-	inverse uint64        // 2^64/width, rounded down: a division costs more than counting
+	width   atomic.Uint64 // of a bucket, in nanoseconds
+	inverse atomic.Uint64 // 2^64/width, rounded down: a division costs more than counting
 	era     atomic.Uint64 // the bucket counted in last, in units of 1<<eraBits
 	words   [buckets]atomic.Uint64
 }
@@ -44,15 +44,21 @@ func unpack(word uint64) (number, calls, failures uint64) {
 	return word >> (2 * countBits), word >> countBits & maxCount, word & maxCount
 }
 
+// setWidth forgets everything if the width changes. A call that is counted at the
+// same time may be counted in a bucket of another time, and is lost with it.
 func (w *window) setWidth(width int64) {
-	w.width, w.inverse = uint64(width), math.MaxUint64/uint64(width)
+	if w.width.Swap(uint64(width)) != uint64(width) {
+		w.inverse.Store(math.MaxUint64 / uint64(width))
+		w.era.Store(0)
+		w.clear()
+	}
 }
 
 // number returns the number of the bucket that now is in. It starts at ten, so
 // that the zero word, bucket 0, is always out of date.
 func (w *window) number(now int64) uint64 {
-	quotient, _ := bits.Mul64(uint64(now), w.inverse)
-	if uint64(now)-quotient*w.width >= w.width { // rounding takes away one at most
+	quotient, _ := bits.Mul64(uint64(now), w.inverse.Load())
+	if width := w.width.Load(); uint64(now)-quotient*width >= width { // rounding takes away one at most
 		quotient++
 	}
 	return quotient + buckets

@@ -1,7 +1,6 @@
 package docs
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,17 +32,6 @@ func TestReliability(t *testing.T) {
 	text, faults := read(t, filepath.Join(top, "doc/reliability.md")), promises(t)
 	for _, wrong := range wrongFaults(text, faults) {
 		t.Errorf("doc/reliability.md: %s", wrong)
-	}
-	targets := 0
-	for name, files := range functions {
-		if strings.HasPrefix(name, "Fuzz") {
-			targets += len(files)
-		}
-	}
-	for _, count := range []string{fmt.Sprintf("all %d mutants", len(faults)), fmt.Sprintf("%d targets", targets)} {
-		if !strings.Contains(text, count) {
-			t.Errorf("doc/reliability.md does not say %q", count)
-		}
 	}
 }
 

@@ -27,6 +27,7 @@ type ClientConn struct {
 	state   balancer.State
 	updates int
 	queue   []func()
+	refused map[string]bool // addresses that cannot be connected
 }
 
 // NewSubConn makes a connection.
@@ -94,7 +95,26 @@ func (s *SubConn) Connect() {
 		s.conn.Settle() // those before it
 	}
 	s.Become(connectivity.Connecting)
+	s.conn.mu.Lock()
+	refused := s.conn.refused[s.Address]
+	s.conn.mu.Unlock()
+	if refused {
+		s.Become(connectivity.TransientFailure)
+		return
+	}
 	s.Become(connectivity.Ready)
+}
+
+// Refuse loses the connection; from now on every attempt to connect to its
+// address fails.
+func (s *SubConn) Refuse() {
+	s.conn.mu.Lock()
+	if s.conn.refused == nil {
+		s.conn.refused = map[string]bool{}
+	}
+	s.conn.refused[s.Address] = true
+	s.conn.mu.Unlock()
+	s.Become(connectivity.Idle)
 }
 
 // Become moves it to another state.
