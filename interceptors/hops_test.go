@@ -94,6 +94,8 @@ func TestRetriesDoNotMultiplyOverHops(t *testing.T) {
 				total += backend.seen[half]
 				worst = max(worst, backend.seen[half])
 			}
+			t.Logf("the backend got %.2f times the calls while it failed, %.2f times in the worst half second",
+				float64(total)/(perSecond*failing), float64(worst)/(perSecond/2))
 			if most := perSecond * failing * 125 / 100; total > most {
 				t.Errorf("the backend got %d RPCs while it failed, want at most %d", total, most)
 			}
