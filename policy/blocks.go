@@ -175,7 +175,7 @@ func (b *block) id() string {
 func (b *block) stateful() bool {
 	switch b.message().(type) {
 	case *policyv1.Retry, *policyv1.Hedge, *policyv1.Limit, *policyv1.RateLimit, *policyv1.Breaker,
-		*policyv1.Throttle, *policyv1.AdaptiveLimit:
+		*policyv1.Throttle, *policyv1.AdaptiveLimit, *policyv1.PerKey:
 		return !b.off
 	}
 	return false

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/criticality"
@@ -177,6 +180,31 @@ var cells = []cell{
 	{
 		name: "adaptive_limit", block: "adaptive_limit: {min: 1, initial: 1, max: 1}", sides: serverSide, kinds: kinds, script: limitScript,
 		layer: func() interceptors.Layer { return interceptors.AdaptiveLimit(adaptive.Config{Max: 1}) },
+	},
+	{
+		name: "per_key", block: "per_key: {metadata: x-tenant, limit: {max: 1}, rate_limit: {requests: 5, per: 1h}}", sides: serverSide, kinds: kinds,
+		script: func(c *cellRun) {
+			as := func(tenant string) context.Context {
+				return metadata.AppendToOutgoingContext(c.ctx, "x-tenant", tenant)
+			}
+			release := c.hold(as("a"), c.kind)
+			for range 5 {
+				c.say("a %s, b %s", endOf(c.call(as("a"), c.kind, nil)), endOf(c.call(as("b"), c.kind, nil)))
+			}
+			_ = release()
+			c.say("a %s, b %s", endOf(c.call(as("a"), c.kind, nil)), endOf(c.call(as("b"), c.kind, nil)))
+		},
+		layer: func() interceptors.Layer {
+			key := func(ctx context.Context, _ *interceptors.RPC) string {
+				return strings.Join(metadata.ValueFromIncomingContext(ctx, "x-tenant"), "")
+			}
+			return turret.Stack(
+				interceptors.PerKey(key, limit.KeyedConfig{New: func(string) turret.Gate {
+					return limit.NewTokenBucket(limit.Rate{N: 5, Per: time.Hour}, limit.Queue{})
+				}}),
+				interceptors.PerKey(key, limit.KeyedConfig{New: func(string) turret.Gate { return limit.NewConcurrency(1, limit.Queue{}) }}),
+			)
+		},
 	},
 	{
 		name: "throttle", block: "throttle: {ratio: 1.1, window: 10s}", sides: clientSide, kinds: kinds,

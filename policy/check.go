@@ -50,7 +50,7 @@ func (d *reader) checkBlock(b *block) {
 			c.wrong("allow", "is for servers, must not be given for a client")
 		}
 	case *policyv1.PerKey:
-		c.wrong("", "is not carried out by this version of Turret, must be left out")
+		c.perKey(m)
 	}
 }
 

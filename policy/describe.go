@@ -35,9 +35,14 @@ func (s *service) Describe(d *turret.Description) {
 func (u *unit) Describe(d *turret.Description) {
 	d.Named(u.block.rule.name)
 	d.State("block", u.block.kind.path())
-	if u.block.rule.shadow() {
-		d.Is("shadow", "shadow")
-		d.Inside(u.gate)
+	if u.block.rule.shadow() || u.keyed != nil {
+		if u.block.rule.shadow() {
+			d.Is("shadow", "shadow")
+		}
+		d.Is("per_key", "per key")
+		for _, gate := range append(slices.Clone(u.keyed), u.gate) {
+			d.Inside(gate)
+		}
 		return
 	}
 	switch {

@@ -30,6 +30,7 @@ type unit struct {
 	gate   turret.Gate
 	budget *retry.Budget
 	hedge  *hedge.Policy
+	keyed  []turret.Gate      // of a per_key
 	layer  interceptors.Layer // of gates and hedges
 }
 
@@ -55,7 +56,7 @@ func fateOf(old, now *block) fate {
 		if !proto.Equal(of.GetWindow(), now.message().(*policyv1.Breaker).GetWindow()) {
 			return renewed
 		}
-	case *policyv1.Throttle:
+	case *policyv1.Throttle, *policyv1.PerKey:
 		return renewed
 	}
 	return retuned
@@ -81,6 +82,9 @@ func newUnit(b *block) *unit {
 		u.gate = breaker.New(breakerConfig(m))
 	case *policyv1.Throttle:
 		u.gate = throttle.New(throttleConfig(m))
+	case *policyv1.PerKey:
+		u.keyed = perKeyGates(m)
+		u.layer = layersOf(u.keyed, b.rule.shadow())
 	case *policyv1.AdaptiveLimit:
 		gate := adaptive.New(adaptiveConfig(m))
 		u.gate, u.layer = gate, interceptors.AdmitAdaptive(gate)
@@ -185,6 +189,8 @@ func (u *unit) String() string {
 		text += " (shadow)"
 	}
 	switch {
+	case u.keyed != nil:
+		return fmt.Sprintf("%s: %v", text, u.keyed)
 	case u.gate != nil:
 		return fmt.Sprintf("%s: %v", text, u.gate)
 	case u.hedge != nil:
