@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/turret-go/turret/adaptive"
@@ -81,5 +82,42 @@ func criticalityConfig(m *policyv1.Criticality) interceptors.CriticalityConfig {
 	return interceptors.CriticalityConfig{
 		Methods: map[string]criticality.Level{"/*": criticalityOf(m.GetLevel())},
 		Allow:   func(context.Context, *interceptors.RPC) criticality.Level { return allow },
+	}
+}
+
+func (c *checker) perKey(m *policyv1.PerKey) {
+	switch m.GetKey().(type) {
+	case nil:
+		c.wrong("", "has no key, must have metadata or peer_address")
+	case *policyv1.PerKey_Metadata:
+		if key := m.GetMetadata(); !isName(key, "-.") || strings.ToLower(key) != key || strings.HasPrefix(key, "grpc-") {
+			c.wrong("metadata", "is %q, must be a metadata key: a-z, 0-9, '-', '_' and '.', and not grpc-", shortened(key))
+		}
+	case *policyv1.PerKey_PeerAddress:
+		if !m.GetPeerAddress() {
+			c.wrong("peer_address", "is false, must be true, or be left out")
+		}
+	}
+	c.between("max_keys", m.MaxKeys, 1, 1_000_000)
+	if m.GetLimit() == nil && m.GetRateLimit() == nil {
+		c.wrong("", "has no limit and no rate_limit, must have one of them")
+	}
+	if l := m.GetLimit(); l != nil {
+		c.inKey("limit", l.GetOff(), l.GetScope())
+		c.limit(l, "limit.")
+	}
+	if r := m.GetRateLimit(); r != nil {
+		c.inKey("rate_limit", r.GetOff(), r.GetScope())
+		c.rateLimit(r, "rate_limit.")
+	}
+}
+
+// inKey checks what a limit inside a per_key must not have.
+func (c *checker) inKey(field string, off bool, scope policyv1.Scope) {
+	if off {
+		c.wrong(field+".off", "is inside per_key, must not be (leave %s out)", field)
+	}
+	if scope != policyv1.Scope_SCOPE_UNSPECIFIED {
+		c.wrong(field+".scope", "is inside per_key, whose keys have a limit each, must not be given")
 	}
 }

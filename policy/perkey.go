@@ -3,7 +3,6 @@ package policy
 import (
 	"context"
 	"net"
-	"strings"
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -13,43 +12,6 @@ import (
 	"github.com/turret-go/turret/limit"
 	policyv1 "github.com/turret-go/turret/proto/turret/policy/v1"
 )
-
-func (c *checker) perKey(m *policyv1.PerKey) {
-	switch m.GetKey().(type) {
-	case nil:
-		c.wrong("", "has no key, must have metadata or peer_address")
-	case *policyv1.PerKey_Metadata:
-		if key := m.GetMetadata(); !isName(key, "-.") || strings.ToLower(key) != key || strings.HasPrefix(key, "grpc-") {
-			c.wrong("metadata", "is %q, must be a metadata key: a-z, 0-9, '-', '_' and '.', and not grpc-", shortened(key))
-		}
-	case *policyv1.PerKey_PeerAddress:
-		if !m.GetPeerAddress() {
-			c.wrong("peer_address", "is false, must be true, or be left out")
-		}
-	}
-	c.between("max_keys", m.MaxKeys, 1, 1_000_000)
-	if m.GetLimit() == nil && m.GetRateLimit() == nil {
-		c.wrong("", "has no limit and no rate_limit, must have one of them")
-	}
-	if l := m.GetLimit(); l != nil {
-		c.inKey("limit", l.GetOff(), l.GetScope())
-		c.limit(l, "limit.")
-	}
-	if r := m.GetRateLimit(); r != nil {
-		c.inKey("rate_limit", r.GetOff(), r.GetScope())
-		c.rateLimit(r, "rate_limit.")
-	}
-}
-
-// inKey checks what a limit inside a per_key must not have.
-func (c *checker) inKey(field string, off bool, scope policyv1.Scope) {
-	if off {
-		c.wrong(field+".off", "is inside per_key, must not be (leave %s out)", field)
-	}
-	if scope != policyv1.Scope_SCOPE_UNSPECIFIED {
-		c.wrong(field+".scope", "is inside per_key, whose keys have a limit each, must not be given")
-	}
-}
 
 // perKeyGates returns the gates of a per_key, outermost first.
 func perKeyGates(m *policyv1.PerKey) (gates []turret.Gate) {

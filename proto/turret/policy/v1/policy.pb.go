@@ -35,7 +35,7 @@ const (
 	Mode_MODE_UNSPECIFIED Mode = 0
 	// Enforced.
 	Mode_MODE_ENFORCE Mode = 1
-	// Counted and told to observers, without any other effect: nothing is refused
+	// Counted, with an event for observers and no other effect: nothing is refused
 	// or cut short. A shadow rule takes no part in the choice among enforced rules,
 	// so it may stand beside the rule that it is to replace. Each shadow rule
 	// counts for itself. It must not have idempotency, retry, hedge,
