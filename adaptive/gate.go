@@ -31,7 +31,7 @@ func newGate(c Config) *gate {
 // enter lets a call in at now and reports true if there is room.
 func (g *gate) enter(now int64, key uint64) bool {
 	g.touch(now)
-	if g.inside >= g.knee.places() {
+	if !g.open() {
 		return false
 	}
 	g.admit(now, key)
@@ -78,12 +78,20 @@ func (g *gate) refused(now int64) {
 	}
 }
 
-// turnAway counts a call that found no room at now and does not wait.
-func (g *gate) turnAway(now int64) {
-	g.counts.full++
-	g.foundFull(now)
-	g.refused(now)
+// turnAway counts n calls that found no room until now and do not wait.
+func (g *gate) turnAway(now, n int64) {
+	g.counts.full += uint64(n)
+	for range min(n, mostTurned) {
+		g.foundFull(now)
+		g.refused(now)
+	}
 }
+
+// mostTurned bounds what many calls that were turned away at once weigh.
+const mostTurned = 1000
+
+// open reports whether there is room.
+func (g *gate) open() bool { return g.inside < g.knee.places() }
 
 // leave gives a place back at now. start is when the call entered.
 func (g *gate) leave(now, start int64, o turret.Outcome) {
@@ -139,7 +147,7 @@ func (g *gate) touch(now int64) {
 // long.
 func (g *gate) settle(now int64) {
 	g.expire(now)
-	for g.line.n > 0 && g.inside < g.knee.places() {
+	for g.line.n > 0 && g.open() {
 		w := g.line.pop()
 		if g.line.hot && float64(w.deadline-now) < g.knee.unloaded || w.deadline <= now {
 			g.counts.noTime++
@@ -151,7 +159,7 @@ func (g *gate) settle(now int64) {
 		w.entered = now
 		w.decide(admitted)
 	}
-	for g.watchers.n > 0 && g.inside < g.knee.places() {
+	for g.watchers.n > 0 && g.open() {
 		w := g.watchers.oldest
 		g.watchers.remove(w)
 		w.decide(admitted)

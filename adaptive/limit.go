@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -59,6 +59,13 @@ type Limit struct {
 	base   time.Time
 	seed   maphash.Seed // of keys
 
+	// closed says that there is no room, so that TryEnter needs neither the clock
+	// nor the mutex to say so. It changes with the mutex held.
+	closed atomic.Bool
+	// turned counts the calls that TryEnter has turned away because of closed, and
+	// that the gate has not been told of.
+	turned atomic.Int64
+
 	mu    sync.Mutex
 	gate  *gate
 	timer *time.Timer
@@ -86,13 +93,30 @@ func (l *Limit) Enter(ctx context.Context) (turret.Ticket, error) {
 	}
 	key := l.key(ctx)
 	now := l.now()
-	l.mu.Lock()
+	l.lock(now)
 	if l.gate.enter(now, key) {
-		l.mu.Unlock()
+		l.release()
 		return turret.Ticket{Start: now}, nil
 	}
-	l.mu.Unlock()
+	l.release()
 	return l.wait(ctx, key)
+}
+
+// lock locks the gate at now, and tells it of the calls that were turned away
+// without the mutex.
+func (l *Limit) lock(now int64) {
+	l.mu.Lock()
+	if l.turned.Load() != 0 {
+		l.gate.turnAway(now, l.turned.Swap(0))
+	}
+}
+
+// release unlocks the gate when nothing has changed in the line.
+func (l *Limit) release() {
+	if closed := !l.gate.open(); closed != l.closed.Load() {
+		l.closed.Store(closed)
+	}
+	l.mu.Unlock()
 }
 
 // key returns the number of the key of ctx, 0 if calls have none.
@@ -112,16 +136,18 @@ func (l *Limit) wait(ctx context.Context, key uint64) (turret.Ticket, error) {
 	if d, ok := ctx.Deadline(); ok {
 		w.deadline = int64(d.Sub(l.base))
 	}
-	l.mu.Lock()
-	l.gate.wait(l.now(), w)
+	now := l.now()
+	l.lock(now)
+	l.gate.wait(now, w)
 	l.unlock()
 	select {
 	case <-w.told:
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {
-		l.mu.Lock()
-		l.gate.giveUp(l.now(), w)
+		now := l.now()
+		l.lock(now)
+		l.gate.giveUp(now, w)
 		l.unlock()
 		return turret.Ticket{}, turret.NotReady(err)
 	}
@@ -137,24 +163,28 @@ func (l *Limit) wait(ctx context.Context, key uint64) (turret.Ticket, error) {
 
 // TryEnter takes a place that is free now. Its refusal matches [ErrFull].
 func (l *Limit) TryEnter(ctx context.Context) (turret.Ticket, error) {
+	if l.closed.Load() {
+		l.turned.Add(1)
+		return turret.Ticket{}, &full
+	}
 	key := l.key(ctx)
 	now := l.now()
-	l.mu.Lock()
+	l.lock(now)
 	if l.gate.enter(now, key) {
-		l.mu.Unlock()
+		l.release()
 		return turret.Ticket{Start: now}, nil
 	}
-	l.gate.turnAway(now)
-	l.mu.Unlock()
+	l.gate.turnAway(now, 1)
+	l.release()
 	return turret.Ticket{}, &full
 }
 
 // Leave gives the place back. It panics if more calls leave than entered.
 func (l *Limit) Leave(t turret.Ticket, o turret.Outcome) {
 	now := l.now()
-	l.mu.Lock()
+	l.lock(now)
 	if l.gate.inside == 0 {
-		l.mu.Unlock()
+		l.release()
 		panic("adaptive: Limit.Leave: more calls left than entered")
 	}
 	l.gate.leave(now, t.Start, o)
@@ -167,7 +197,7 @@ func (l *Limit) Ready(ctx context.Context) error {
 	w := &waiter{told: make(chan struct{}, 1)}
 	l.mu.Lock()
 	switch {
-	case l.gate.inside < l.gate.knee.places():
+	case l.gate.open():
 		l.mu.Unlock()
 		return nil
 	case ended:
@@ -194,8 +224,9 @@ func (l *Limit) SetBounds(least, most int) {
 	if least < 1 || least > most || most > largestMax {
 		panic(fmt.Sprintf("adaptive: Limit.SetBounds: bounds are %d and %d, must be in order and between 1 and %d", least, most, largestMax))
 	}
-	l.mu.Lock()
-	l.gate.bound(l.now(), least, most)
+	now := l.now()
+	l.lock(now)
+	l.gate.bound(now, least, most)
 	l.unlock()
 }
 
@@ -210,13 +241,14 @@ func (l *Limit) unlock() {
 			l.timer.Reset(wait)
 		}
 	}
-	l.mu.Unlock()
+	l.release()
 }
 
 // tick is what the timer calls.
 func (l *Limit) tick() {
-	l.mu.Lock()
-	l.armed = math.MaxInt64
-	l.gate.tick(l.now())
+	now := l.now()
+	l.lock(now)
+	l.armed = never
+	l.gate.tick(now)
 	l.unlock()
 }

@@ -44,8 +44,9 @@ func (s Stats) InLine() int {
 
 // Stats returns a snapshot.
 func (l *Limit) Stats() Stats {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	now := l.now()
+	l.lock(now)
+	defer l.release()
 	g := l.gate
 	s := Stats{
 		Limit: g.knee.places(), InFlight: g.inside, Hot: g.line.hot,
