@@ -8,13 +8,6 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// Describe describes the layers of s, outermost first. A layer that is no
-// [turret.Describer] is shown by its type and its String.
-func (s *Stack) Describe(d *turret.Description) {
-	d.Is("stack", "stack")
-	describeLayers(d, s.layers, leafService{})
-}
-
 // describeLayers describes layers that are around inner. What [turret.Stack] has
 // made one layer of is described layer by layer.
 func describeLayers(d *turret.Description, layers []Service, inner Service) {

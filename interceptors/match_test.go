@@ -23,7 +23,7 @@ func passes(f func(layers ...interceptors.Layer) interceptors.Layer, rpc *interc
 	hit := false
 	mark := turret.Wrap(func(context.Context, *interceptors.RPC, interceptors.Service) (any, error) {
 		hit = true
-		return nil, nil //nolint:nilnil // of a stack that nobody reads
+		return nil, nil //nolint:nilnil // of a stack whose results are not read
 	})
 	end := turret.ServiceFunc(func(context.Context, *interceptors.RPC) (any, error) { return nil, nil }) //nolint:nilnil // as above
 	_, _ = f(mark)(end).Call(context.Background(), rpc)
@@ -186,7 +186,7 @@ func TestBranchReadiness(t *testing.T) {
 	}
 }
 
-// full is a limit that admits nobody.
+// full is a limit that admits no RPC.
 func full() interceptors.Layer { return interceptors.ConcurrencyLimit(0, limit.Queue{}) }
 
 func TestKindAndSideNames(t *testing.T) {

@@ -62,7 +62,7 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 type Event struct {
 	Kind EventKind
 	// RPC is the RPC as the layer that tells of the event sees it. It is
-	// read-only, and valid while the event is told.
+	// read-only, and valid while the function runs.
 	RPC *RPC
 	// Layer is the name of the layer where it happened: "limit", "retry", or
 	// the name given with [Named]. A panic that went on has none.
@@ -112,8 +112,8 @@ func (e Event) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// observer is a list of those who are told of events, the innermost first. An
-// entry either hears of them, or gives them another name on their way out.
+// observer is a list of the observers of events, the innermost first. An entry
+// either takes them, or gives them another name on their way out.
 type observer struct {
 	tell  func(ctx context.Context, e *Event)
 	named *namedService
@@ -160,7 +160,7 @@ func (r *RPC) observed(tell func(ctx context.Context, e *Event)) *RPC {
 // for metrics and logs. f is called on the goroutine of the RPC, or of a hedge of
 // it, with no lock held, may be called concurrently, and should not wait. It panics if f is nil.
 //
-// A refusal is told once: when it leaves the layer, or when a retry or hedge
+// A refusal is reported once: when it leaves the layer, or when a retry or hedge
 // inside the layer takes its place. Put Observe outside of what it is to see.
 func Observe(f func(ctx context.Context, e Event)) Layer {
 	if f == nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
-// A journal is what Observe layers were told, in their order.
+// A journal is the events of Observe layers, in their order.
 type journal struct {
 	t  *testing.T
 	mu sync.Mutex
@@ -28,8 +28,8 @@ type journal struct {
 	lines []string
 }
 
-// observe returns an Observe that writes into the journal: its name, and what it
-// is told.
+// observe returns an Observe that writes into the journal: its name, and the
+// event.
 func (j *journal) observe(name string) interceptors.Layer {
 	return interceptors.Observe(func(ctx context.Context, e interceptors.Event) {
 		j.mu.Lock()
@@ -74,7 +74,7 @@ func retries() interceptors.Layer {
 	return interceptors.Retry(retry.Config{MaxAttempts: 2, Backoff: fixed(10 * time.Millisecond), Budget: always})
 }
 
-// Every event is told once, to whoever is outside of it.
+// Every observer outside of an event gets it once.
 func TestObserve(t *testing.T) {
 	slow := durationPlan(time.Hour)
 	for _, tt := range []struct {
@@ -152,7 +152,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// On a server the same is told, and no refusal but its own.
+// On a server the events are the same, with its own refusals only.
 func TestObserveOnServer(t *testing.T) {
 	for _, k := range kinds {
 		inBubble(t, k.String(), func(t *testing.T) {

@@ -12,9 +12,7 @@ type part struct {
 	inside  []part         // the layers of the branch, outermost first
 }
 
-// parts returns the layers of s, outermost first.
-func (s *Stack) parts() []part { return partsOf(s.layers) }
-
+// partsOf returns the parts that are layers, in their order.
 func partsOf(layers []Service) []part {
 	parts := make([]part, len(layers))
 	for i, layer := range layers {

@@ -8,11 +8,11 @@ import (
 
 func TestPartsOfAStack(t *testing.T) {
 	gate := limit.NewConcurrency(1, limit.Queue{})
-	parts := New(
+	parts := partsOf(New(
 		LoadShed(),
 		For("/a/*", Named("outer", Named("inner", Admit(gate))), Buffer(1)),
 		Recover(),
-	).parts()
+	).layers)
 	if len(parts) != 3 || parts[0].kind != "load_shed" || parts[1].kind != "for" || parts[2].kind != "recover" {
 		t.Fatalf("%+v", parts)
 	}

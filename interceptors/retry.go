@@ -88,7 +88,7 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 // context, tells the caller of the handler not to try again: it sets the trailer
 // grpc-retry-pushback-ms to -1, which counts if the handler fails, with whatever
 // error. Otherwise each hop would multiply the attempts of the hop below it. With
-// MaxAttempts 1 there is nothing to multiply, and nothing is told.
+// MaxAttempts 1 there is nothing to multiply, and nothing is signalled.
 //
 // gRPC has a retry of its own, which multiplies with this one if a service
 // config switches it on: dial with grpc.WithDisableRetry().

@@ -40,7 +40,7 @@ func (r RPC) LogValue() slog.Value {
 type extra struct {
 	options  []grpc.CallOption // behind the caller's own
 	wrap     *wrapping         // around the messages of a stream
-	observer *observer         // who is told of events, the innermost first
+	observer *observer         // the observers of events, the innermost first
 	traced   *traced           // the innermost recorded span of a Trace
 	attempt  bool              // of several, made outside an adopted interceptor
 	streamer grpc.Streamer     // opens the stream of a client in place of the connection's
@@ -103,6 +103,15 @@ func (r *RPC) NewReply() any {
 // stream. It is always false for a unary RPC inside its stack, and always true
 // on the server and for a copy from [FromContext].
 func (r *RPC) Committed() bool { return r.end().isCommitted() }
+
+// CallOptions returns the options that the caller of a client gave the RPC, but
+// those of [grpc.OnFinish], which a stack calls itself. Options that layers add
+// with [RPC.WithOptions] are not among them. It is nil on the server. The slice
+// is the caller's and must not be changed.
+//
+// A layer may have options of its own: types that embed [grpc.EmptyCallOption],
+// which gRPC ignores.
+func (r *RPC) CallOptions() []grpc.CallOption { return r.end().callOptions() }
 
 // options returns the call options of r: a new slice of the caller's, those of
 // layers, and room for extra more.

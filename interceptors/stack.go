@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+
+	"github.com/turret-go/turret"
 )
 
 // A Stack is a stack of layers as the four interceptors of gRPC. It is built
@@ -113,6 +115,13 @@ func (s *Stack) DialOptions() []grpc.DialOption {
 // Ready waits until the stack had room for an RPC a moment ago, and takes
 // nothing; see [turret.Service]. It says nothing of connections or handlers.
 func (s *Stack) Ready(ctx context.Context) error { return s.entry.Ready(ctx) }
+
+// Describe describes the layers of s, outermost first. A layer that is no
+// [turret.Describer] is shown by its type and its String.
+func (s *Stack) Describe(d *turret.Description) {
+	d.Is("stack", "stack")
+	describeLayers(d, s.layers, leafService{})
+}
 
 // String returns one line for each layer, outermost first: its name and what
 // its gates count. A layer that has no String method is shown by its type.

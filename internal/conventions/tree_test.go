@@ -98,15 +98,6 @@ func parseText(name, text string) (*goFile, error) {
 	}, nil
 }
 
-// pending are directories to which the rules of shape and words do not apply yet.
-var pending = []string{"interceptors"}
-
-// settled reports whether all rules apply to the files of a directory.
-func settled(dir string) bool {
-	first, _, _ := strings.Cut(dir, "/")
-	return !slices.Contains(pending, first)
-}
-
 // all returns the files that keep selects, and fails if there are too few.
 func all(t *testing.T, keep func(*goFile) bool) []*goFile {
 	t.Helper()
