@@ -14,7 +14,7 @@ import (
 )
 
 // channels are the policies that are in use, so that they can be described: gRPC
-// makes them, and gives nobody a pointer to them.
+// makes them, and returns no pointer to them.
 var (
 	channelsMu sync.Mutex
 	channels   = map[*policy]struct{}{}
