@@ -6,6 +6,9 @@
 // happens to a call that finds no room, the [Queue] says: the zero Queue refuses
 // it at once, Queue{Max: Unbounded} lets it wait as long as its context allows.
 //
+// A [Keyed] has a gate for each key, such as a tenant, in bounded memory. A limit
+// that finds its bound by itself is in package adaptive.
+//
 // # Waiting
 //
 // A line is first in, first out. Room that comes free goes to its head at once,
