@@ -83,7 +83,7 @@ func deciding(err error) (grpcStatus, *turret.Refusal) {
 	s, found := errors.AsType[grpcStatus](err)
 	found = found && failed(s)
 	r, refused := errors.AsType[*turret.Refusal](err)
-	if found && !(refused && causes(s, r)) {
+	if found && (!refused || !causes(s, r)) {
 		return s, nil
 	}
 	return nil, r
@@ -96,7 +96,7 @@ func causes(s grpcStatus, r *turret.Refusal) bool {
 		return false
 	}
 	// What cannot be compared is most likely the same.
-	return !reflect.TypeOf(s).Comparable() || !reflect.TypeOf(cause).Comparable() || cause == s //nolint:errorlint // the very same
+	return !reflect.TypeOf(s).Comparable() || !reflect.TypeOf(cause).Comparable() || cause == s
 }
 
 // around returns the status of err, which has s in its tree: that of s, with the

@@ -18,9 +18,44 @@ type bucket struct {
 	last   int64  // the instant that tokens and part are of
 	tokens uint64 // at most rate.burst()
 	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full and no call waits
+
+	// promised is how many more tokens will have come with the last one that a
+	// refused call was told of. spread bounds how far ahead of the line it is.
+	promised, spread int
 }
 
-func newBucket(r Rate) bucket { return bucket{rate: r, tokens: uint64(r.burst())} }
+// leastSpread and mostSpread bound bucket.spread, which is else as many tokens as
+// come in a second.
+const (
+	leastSpread = 16
+	mostSpread  = 1 << 20
+)
+
+func newBucket(r Rate) bucket {
+	return bucket{rate: r, tokens: uint64(r.burst()), spread: spreadOf(r)}
+}
+
+func spreadOf(r Rate) int {
+	hi, lo := bits.Mul64(uint64(r.N), uint64(time.Second))
+	if hi >= uint64(r.Per) {
+		return mostSpread
+	}
+	perSecond, _ := bits.Div64(hi, lo, uint64(r.Per))
+	return int(min(max(perSecond, leastSpread), mostSpread))
+}
+
+// promise returns after how long a call that is refused while so many wait in
+// line has a token to itself: each one is told of the token after the one before
+// it, so that they do not all come back at once. Calls that do not come back
+// leave their tokens to others, so no call is told of more than spread tokens
+// behind the line; the next one is told of the first of them again.
+func (b *bucket) promise(waiting int) time.Duration {
+	if b.promised < waiting || b.promised-waiting >= b.spread {
+		b.promised = waiting
+	}
+	b.promised++
+	return b.after(b.promised)
+}
 
 // refill adds the tokens that have come by now. Time that goes backwards adds
 // nothing and takes nothing.
@@ -38,7 +73,7 @@ func (b *bucket) refill(now int64, waited bool) {
 	b.last = now
 	lack := uint64(b.rate.burst()) - b.tokens
 	if lack == 0 {
-		b.part = 0
+		b.part, b.promised = 0, 0
 		return
 	}
 	hi, lo := bits.Mul64(elapsed, uint64(b.rate.N))
@@ -49,6 +84,7 @@ func (b *bucket) refill(now int64, waited bool) {
 	if hi < per { // else 2^64 tokens or more
 		came, part = bits.Div64(hi, lo, per)
 	}
+	b.promised -= int(min(came, uint64(b.promised)))
 	if came >= lack {
 		came = lack
 		if waited {
@@ -103,7 +139,7 @@ func (b *bucket) after(n int) time.Duration {
 func (b *bucket) setRate(r Rate) {
 	hi, lo := bits.Mul64(b.part, uint64(r.Per))
 	b.part, _ = bits.Div64(hi, lo, uint64(b.rate.Per))
-	b.rate = r
+	b.rate, b.spread = r, spreadOf(r)
 	if burst := uint64(r.burst()); b.tokens >= burst {
 		b.tokens, b.part = burst, 0
 	}

@@ -23,19 +23,19 @@ type space interface {
 	pass(d time.Duration, waited bool)
 	// next is how long it takes until there is room by itself; negative: never.
 	next() time.Duration
-	// newcomer is the RetryAfter of a refusal while n wait.
-	newcomer(n int) time.Duration
+	// refused is the least and the most RetryAfter of a refusal while n wait.
+	refused(n int) (least, most time.Duration)
 }
 
 // spots is the space of a concurrency limit.
 type spots struct{ max, inside int }
 
-func (s *spots) free() bool                 { return s.inside < s.max }
-func (s *spots) take()                      { s.inside++ }
-func (s *spots) put(turret.Outcome)         { s.inside-- }
-func (s *spots) pass(time.Duration, bool)   {}
-func (s *spots) next() time.Duration        { return -1 }
-func (s *spots) newcomer(int) time.Duration { return 0 }
+func (s *spots) free() bool                              { return s.inside < s.max }
+func (s *spots) take()                                   { s.inside++ }
+func (s *spots) put(turret.Outcome)                      { s.inside-- }
+func (s *spots) pass(time.Duration, bool)                {}
+func (s *spots) next() time.Duration                     { return -1 }
+func (s *spots) refused(int) (least, most time.Duration) { return 0, 0 }
 
 // coins is the space of a token bucket. The level counts tokens times Per.
 type coins struct {
@@ -76,6 +76,12 @@ func (c *coins) newcomer(n int) time.Duration {
 	return time.Duration((lack + int64(c.rate.N) - 1) / int64(c.rate.N))
 }
 
+// refused tells of a token behind the line, of as many as come in a second, or 16.
+func (c *coins) refused(n int) (least, most time.Duration) {
+	spread := max(16, int(int64(c.rate.N)*int64(time.Second)/int64(c.rate.Per)))
+	return c.newcomer(n), c.newcomer(n + spread - 1)
+}
+
 func (c *coins) setRate(r limit.Rate) {
 	tokens, part := c.level/int64(c.rate.Per), c.level%int64(c.rate.Per)
 	c.level = tokens*int64(r.Per) + part*int64(r.Per)/int64(c.rate.Per)
@@ -90,10 +96,10 @@ type visit struct {
 	err    error
 	cancel context.CancelFunc
 
-	want       string // "waits", "in", "gave up", or the reason of a refusal
-	retryAfter time.Duration
-	since      time.Duration
-	longest    time.Duration // in line; 0: for ever
+	want        string        // "waits", "in", "gave up", or the reason of a refusal
+	least, most time.Duration // of RetryAfter
+	since       time.Duration
+	longest     time.Duration // in line; 0: for ever
 }
 
 // overdue reports whether v has waited for as long as it may.
@@ -188,8 +194,8 @@ func (w *world) compare() {
 		// Calls that have waited too long in the same instant leave in any order, and
 		// have more or fewer behind them.
 		refusal, refused := errors.AsType[*turret.Refusal](v.err)
-		if refused && v.want != turret.ReasonQueueTimeout && refusal.RetryAfter != v.retryAfter {
-			w.Fatalf("at %v: visit %d: retry after %v, the model says %v", w.now, i, refusal.RetryAfter, v.retryAfter)
+		if refused && v.want != turret.ReasonQueueTimeout && (refusal.RetryAfter < v.least || refusal.RetryAfter > v.most) {
+			w.Fatalf("at %v: visit %d: retry after %v, the model says %v to %v", w.now, i, refusal.RetryAfter, v.least, v.most)
 		}
 	}
 	w.check()
@@ -239,7 +245,7 @@ func (w *world) letIn(v *visit) {
 
 func (w *world) refuse(v *visit, reason string) {
 	v.want = reason
-	v.retryAfter = w.space.newcomer(len(w.line))
+	v.least, v.most = w.space.refused(len(w.line))
 }
 
 func (w *world) leave(arg byte) {

@@ -20,8 +20,10 @@ import (
 // ([turret.Unused]) gives its token back, to the head of the line if there is
 // one.
 //
-// The refusals say in RetryAfter when there will be a token for a newcomer,
-// behind those that are in line by then.
+// The refusals say in RetryAfter when there will be a token for the call that
+// was refused: behind the line, and each behind the one refused before it, so
+// that those who come back then find one each. At most the tokens of a second,
+// or the next 16, are given out so; then it starts over with the first one.
 //
 // The count is exact: integers, no drift, no overflow at any rate. Its methods
 // may be called concurrently. Use [NewTokenBucket].
@@ -217,6 +219,6 @@ func (t *tokens) refusal(why reason) *turret.Refusal {
 		refusal = queueTimeout
 	case noRoom:
 	}
-	refusal.RetryAfter = t.bucket.after(t.line.waiting.n + 1)
+	refusal.RetryAfter = t.bucket.promise(t.line.waiting.n)
 	return &refusal
 }

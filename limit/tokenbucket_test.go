@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,12 +17,13 @@ import (
 // drain takes all tokens that are there and returns how many those were.
 func drain(t *testing.T, g *limit.TokenBucket) (n int) {
 	t.Helper()
-	for {
+	for g.Stats().Tokens > 0 { // a refusal would take the next token's time
 		if _, err := g.TryEnter(t.Context()); err != nil {
-			return n
+			t.Fatal(err)
 		}
 		n++
 	}
+	return n
 }
 
 func TestTokenBucketRefusals(t *testing.T) {
@@ -41,18 +44,18 @@ func TestTokenBucketRefusals(t *testing.T) {
 		}
 		_, err = g.Enter(t.Context())
 		after = wantRefusal(t, err, turret.KindOverloaded, "QUEUE_FULL", limit.ErrFull, limit.ErrQueueFull)
-		if after != 3*time.Second {
-			t.Errorf("retry after %v, want 3s, behind the two in line", after)
+		if after != 4*time.Second {
+			t.Errorf("retry after %v, want 4s, behind the call refused before", after)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		wantIn(t, 1, wait...)
 		after = wantRefusal(t, wait[1].err, turret.KindOverloaded, "QUEUE_TIMEOUT", limit.ErrQueueTimeout)
-		if wait[1].at != 1500*time.Millisecond || after != 500*time.Millisecond {
-			t.Errorf("refused after %v, retry after %v, want 1.5s and 500ms", wait[1].at, after)
+		if wait[1].at != 1500*time.Millisecond || after != 3500*time.Millisecond {
+			t.Errorf("refused after %v, retry after %v, want 1.5s and 3.5s, behind both", wait[1].at, after)
 		}
-		want := limit.TokenBucketStats{Rate: r, Tokens: 1, Entered: 2, RateLimited: 2, QueueFull: 1, QueueTimeout: 1, Waited: 2500 * time.Millisecond}
-		if got := g.Stats(); got != want { // drain has seen one refusal too
+		want := limit.TokenBucketStats{Rate: r, Tokens: 1, Entered: 2, RateLimited: 1, QueueFull: 1, QueueTimeout: 1, Waited: 2500 * time.Millisecond}
+		if got := g.Stats(); got != want {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	})
@@ -62,9 +65,10 @@ func TestTokenBucketRefusals(t *testing.T) {
 func TestTokenBucketRetryAfterIsExact(t *testing.T) {
 	for _, r := range []limit.Rate{{N: 3, Per: time.Second, Burst: 1}, {N: 7, Per: 10, Burst: 2}, {N: 1, Per: time.Hour}} {
 		synctest.Test(t, func(t *testing.T) {
-			g := limit.NewTokenBucket(r, limit.Queue{})
-			for range 50 {
+			for i := range 50 {
+				g := limit.NewTokenBucket(r, limit.Queue{})
 				drain(t, g)
+				time.Sleep(time.Duration(i) * r.Per / time.Duration(100*r.N)) // into the next token
 				_, err := g.Enter(t.Context())
 				after := wantRefusal(t, err, turret.KindRateLimited, "RATE_LIMITED")
 				time.Sleep(after - time.Nanosecond)
@@ -385,4 +389,82 @@ func TestTokenBucketAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations, want %v", name, got, tt.want)
 		}
 	}
+}
+
+// Calls that are refused at the same time and come back when they are told find
+// a token each: as many refusals as there are calls too many.
+func TestRefusedCallsDoNotComeBackTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const calls = 40
+		g := limit.NewTokenBucket(limit.Rate{N: 40, Per: time.Second, Burst: 1}, limit.Queue{})
+		var refused atomic.Int64
+		var all sync.WaitGroup
+		for range calls {
+			all.Go(func() {
+				for {
+					_, err := g.TryEnter(t.Context())
+					refusal, ok := errors.AsType[*turret.Refusal](err)
+					if !ok {
+						return
+					}
+					refused.Add(1)
+					time.Sleep(refusal.RetryAfter)
+				}
+			})
+		}
+		all.Wait()
+		if got := refused.Load(); got != calls-1 {
+			t.Errorf("%d refusals of %d calls, want %d", got, calls, calls-1)
+		}
+	})
+}
+
+// What no call comes back for does not keep those who are refused later away.
+func TestPromisesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for rate, longest := range map[limit.Rate]time.Duration{
+			{N: 1000, Per: time.Second, Burst: 1}: time.Second,
+			{N: 1, Per: time.Minute, Burst: 1}:    16 * time.Minute,
+		} {
+			g := limit.NewTokenBucket(rate, limit.Queue{})
+			_, _ = g.TryEnter(t.Context())
+			for range 10_000 {
+				_, err := g.TryEnter(t.Context())
+				if got := wantRefusal(t, err, turret.KindRateLimited, "RATE_LIMITED"); got <= 0 || got > longest {
+					t.Fatalf("%v: told to come back after %v, want at most %v", rate, got, longest)
+				}
+			}
+			time.Sleep(longest)
+			_, _ = g.TryEnter(t.Context())
+			_, err := g.TryEnter(t.Context())
+			if got, want := wantRefusal(t, err, turret.KindRateLimited, "RATE_LIMITED"), rate.Per/time.Duration(rate.N); got != want {
+				t.Errorf("%v: after a pause told to come back after %v, want %v", rate, got, want)
+			}
+		}
+	})
+}
+
+// A call that was promised a token and takes it in time leaves the promises made
+// to others as they are.
+func TestPromisesOutlastTheFirstTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := limit.NewTokenBucket(limit.Rate{N: 1, Per: time.Second, Burst: 1}, limit.Queue{})
+		drain(t, g)
+		refused := func() time.Duration {
+			_, err := g.TryEnter(t.Context())
+			return wantRefusal(t, err, turret.KindRateLimited, "RATE_LIMITED")
+		}
+		for n := range 4 {
+			if got, want := refused(), time.Duration(n+1)*time.Second; got != want {
+				t.Errorf("refusal %d: come back after %v, want %v", n, got, want)
+			}
+		}
+		time.Sleep(time.Second)
+		if got := drain(t, g); got != 1 {
+			t.Fatalf("%d tokens after a second, want 1", got)
+		}
+		if got := refused(); got != 4*time.Second {
+			t.Errorf("come back after %v, want 4s: three tokens are promised", got)
+		}
+	})
 }
