@@ -61,6 +61,8 @@ type streamClient struct {
 	// Committed, and the stack has not returned: current stays, and may be used
 	// without mu.
 	fastSend, fastRecv atomic.Bool
+	receiving          atomic.Int32 // how many RecvMsg run without mu: 1 at most, for callers that keep gRPC's rules
+	ending             atomic.Bool  // the leaf waits for receiving to be 0
 
 	mu          sync.Mutex
 	changed     sync.Cond

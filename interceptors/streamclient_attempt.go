@@ -31,6 +31,8 @@ type attempt struct {
 	err          error // then: its status; before it is open: why not
 	settled      bool  // OnFinish was called: gRPC writes to no variable of the attempt any more
 	leavesWriter bool  // OnFinish does not mean that: see adoptedStream
+	shown        bool  // RecvMsg has returned an error, or the one response there is
+	decided      bool  // the leaf has returned err
 
 	running   int  // methods of the caller that run on stream
 	receiving bool // RecvMsg is one of them
@@ -208,17 +210,53 @@ func (a *attempt) end(err error) {
 // committed, it also waits for the methods that run on a: one that still returns
 // a message commits the stream. It requires c.mu.
 func (c *streamClient) awaitEnd(a *attempt) error {
-	for !a.ended || a.running > 0 && !c.committed {
-		if a.ended && !a.settled {
+	for !a.ended || a.running > 0 && !c.committed || c.mayShow(a) {
+		if a.ended && !a.settled && a.cancel != nil {
 			a.cancel() // an interceptor below ended it; else SendMsg might run for ever
 		}
 		c.changed.Wait()
 	}
+	a.decided = true
 	if !a.settled {
 		return a.err
 	}
 	storeAll(a.variables)
 	return withPushback(a.err, a.trailer())
+}
+
+// mayShow reports whether a RecvMsg runs that will show how a ended: where the
+// context ends in the moment in which the server's status arrives, gRPC reports the
+// context's end to OnFinish and the server's status to RecvMsg. What the caller gets
+// decides. It requires c.mu.
+func (c *streamClient) mayShow(a *attempt) bool {
+	if !a.endedByContext() {
+		return false
+	}
+	c.ending.Store(true)
+	return a.receiving || c.receiving.Load() > 0
+}
+
+// endedByContext reports whether a ended with its context, and RecvMsg has shown
+// nothing else. It requires the mutex.
+func (a *attempt) endedByContext() bool {
+	ended := a.ctx.Err()
+	return a.ended && !a.shown && ended != nil && status.Code(a.err) == status.FromContextError(ended).Code()
+}
+
+// show makes err, with which RecvMsg showed the end, the end of a in place of that of the context, if the
+// leaf has not returned yet. It requires the mutex.
+func (a *attempt) show(err error) {
+	if a.decided {
+		return
+	}
+	if a.endedByContext() {
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		a.err = err
+	}
+	a.shown = true
+	a.of.changed.Broadcast()
 }
 
 // trailer returns the trailer of a where it may be needed, for the pushback in

@@ -16,13 +16,28 @@ func (c *streamClient) RecvMsg(m any) error {
 	if !c.fastRecv.Load() {
 		return c.recvSlow(m)
 	}
-	err := c.current.stream.RecvMsg(m)
+	err := c.recvFast(m)
 	if err == nil && c.desc.ServerStreams {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.current.show(err)
 	return c.finalError(err)
+}
+
+// recvFast receives m from the attempt that counts. The leaf waits for it if the
+// stream ends meanwhile, see awaitEnd.
+func (c *streamClient) recvFast(m any) error {
+	c.receiving.Add(1)
+	defer func() {
+		if c.receiving.Add(-1) == 0 && c.ending.Load() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.changed.Broadcast()
+		}
+	}()
+	return c.current.stream.RecvMsg(m)
 }
 
 // recvSlow is RecvMsg for a stream that is not committed, or that has ended.
@@ -55,6 +70,9 @@ func (c *streamClient) recvOn(a *attempt, m any) (again bool, err error) {
 		was = snapshot(m)
 	}
 	err = a.recv(m)
+	if err != nil || !c.desc.ServerStreams {
+		a.show(err)
+	}
 	if err == nil || err == io.EOF { //nolint:errorlint // gRPC returns it unwrapped
 		c.commit()
 	}
@@ -259,10 +277,18 @@ func (c *streamClient) headerEnded(md metadata.MD, err error) error {
 
 // Trailer returns the trailer that the server sent.
 func (c *streamClient) Trailer() metadata.MD {
-	if a := c.commitNow(); a != nil {
+	if a := c.commitNow(); a != nil && !c.endedUnseen(a) {
 		return a.stream.Trailer()
 	}
 	return nil
+}
+
+// endedUnseen reports whether a ended with its context before RecvMsg showed what
+// the server said: its trailer does not belong to that end.
+func (c *streamClient) endedUnseen(a *attempt) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return a.decided && a.endedByContext()
 }
 
 // Context returns the context of the stream.
