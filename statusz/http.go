@@ -1,0 +1,94 @@
+package statusz
+
+import (
+	"bytes"
+	"compress/gzip"
+	_ "embed" // the files of the page
+	"encoding/json"
+	"net/http"
+	"strings"
+)
+
+var (
+	//go:embed page.html
+	pageHTML string
+	//go:embed page.css
+	pageCSS []byte
+	//go:embed page.js
+	pageJS []byte
+)
+
+// policy lets the page load its own style, script and data, and nothing else.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// ServeHTTP answers GET and HEAD with the page; with its JSON form, a [View], for
+// "?format=json" or an Accept header that asks for application/json and not for
+// text/html. It may be mounted at any path.
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Vary", "Accept, Accept-Encoding")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	kind, body, err := p.answer(r)
+	if err != nil {
+		http.Error(w, "the page could not be made", http.StatusInternalServerError)
+		return
+	}
+	if kind == "" {
+		http.Error(w, "no such part of the page", http.StatusNotFound)
+		return
+	}
+	h.Set("Content-Type", kind)
+	send(w, r, body)
+}
+
+// answer returns what r asks for; kind is empty if there is no such thing.
+func (p *Page) answer(r *http.Request) (kind string, body []byte, err error) {
+	query := r.URL.Query()
+	switch query.Get("file") {
+	case "":
+	case "page.css":
+		return "text/css; charset=utf-8", pageCSS, nil
+	case "page.js":
+		return "text/javascript; charset=utf-8", pageJS, nil
+	default:
+		return "", nil, nil
+	}
+	format := query.Get("format")
+	if format == "json" || format == "" && asksForJSON(r.Header.Get("Accept")) {
+		body, err = json.MarshalIndent(p.View(), "", " ")
+		return "application/json", body, err
+	}
+	if format != "" && format != "html" {
+		return "", nil, nil
+	}
+	body, err = p.render()
+	return "text/html; charset=utf-8", body, err
+}
+
+func asksForJSON(accept string) bool {
+	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+}
+
+// send writes body, compressed if the client takes that.
+func send(w http.ResponseWriter, r *http.Request, body []byte) {
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && len(body) > 1000 {
+		var small bytes.Buffer
+		z := gzip.NewWriter(&small)
+		_, _ = z.Write(body)
+		_ = z.Close()
+		body = small.Bytes()
+		w.Header().Set("Content-Encoding", "gzip")
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	_, _ = w.Write(body)
+}
