@@ -20,6 +20,7 @@ type look struct {
 	samples  *samples
 	view     *View
 	budget   int // parts that may still be drawn
+	rows     int // endpoints that may still be listed
 	findings []Finding
 }
 
@@ -31,18 +32,13 @@ const (
 	mostFindings = 20
 	mostEvents   = 100
 	mostChanges  = 30
-	mostRows     = 200 // methods
+	mostRows     = 200 // methods, and endpoints of all channels
 )
 
 // A tree is what one Describer said, under the name that it was added with.
 type tree struct {
 	name string
 	node turret.Node
-}
-
-// isChannel reports whether a node has endpoints.
-func isChannel(n *turret.Node) bool {
-	return n.Kind == "p2c" || n.Kind == "balancer" || n.Kind == "clientconn"
 }
 
 // tree adds what one Describer said to the View.
@@ -140,53 +136,6 @@ func (l *look) count(p *Part, key, where string, n *turret.Node) {
 		e.Last = l.samples.last(what, n.Name, e.Reason)
 		l.view.Events = append(l.view.Events, e)
 	}
-}
-
-// channel adds a channel and its endpoints.
-func (l *look) channel(t tree) {
-	n := &t.node
-	f := figuresOf(n)
-	c := Channel{Name: cmp.Or(n.Name, t.name), Title: n.Title, More: n.More}
-	c.Bans = f.sum("bans")
-	key := "channel/" + t.name
-	total := 0.0
-	for i := range n.Children {
-		child := &n.Children[i]
-		if child.Kind != "endpoint" {
-			continue
-		}
-		e := l.endpoint(key+"/"+child.Name, c.Name, child)
-		total += e.Calls
-		c.Endpoints = append(c.Endpoints, e)
-	}
-	c.Known = len(c.Endpoints) + c.More
-	c.InUse = int(f.value("endpoints_in_use"))
-	for i := range c.Endpoints {
-		if total > 0 {
-			c.Endpoints[i].Share = c.Endpoints[i].Calls / total
-		}
-	}
-	l.describes(c.Name, n, f)
-	l.judgeChannel(&c, f)
-	l.view.Channels = append(l.view.Channels, c)
-}
-
-func (l *look) endpoint(key, channel string, n *turret.Node) Endpoint {
-	f := figuresOf(n)
-	e := Endpoint{
-		Name: n.Name, State: f.text("state"), Why: f.text("why"),
-		InFlight: f.value("in_flight"), Latency: f.value("latency"), Bans: f.sum("bans"),
-	}
-	e.Calls, e.curve = l.history.count(key, f.value("calls"))
-	e.Failed, _ = l.history.count(key+"#failed", f.value("failures"))
-	l.state(key, e.Name+" of "+channel, e.State, e.Why, e.State == "banned")
-	l.describes(e.Name, n, f)
-	for i := range n.Children { // its own layers: what is wrong with them
-		if l.budget > 0 {
-			l.part(fmt.Sprintf("%s/%d", key, i), e.Name, &n.Children[i], 0)
-		}
-	}
-	return e
 }
 
 // state notes the state of what key stands for, and adds a Change if it differs

@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -49,6 +50,9 @@ type Page struct {
 	stop    chan struct{}
 	stopped chan struct{}
 	close   sync.Once
+	unwatch func()
+
+	transitions transitions
 
 	looking sync.Mutex // held for a look, which asks Describers: taken before mu
 
@@ -97,6 +101,7 @@ func New(c Config) *Page {
 		states:  map[string]string{},
 		fresh:   true,
 	}
+	p.unwatch = balance.Watch(p.transitions.note)
 	go p.run()
 	return p
 }
@@ -124,7 +129,7 @@ func (p *Page) Add(name string, d turret.Describer) {
 // Close ends the looks, and returns when the goroutine that does them has ended.
 // The page still shows the last one. Close may be called several times.
 func (p *Page) Close() {
-	p.close.Do(func() { close(p.stop) })
+	p.close.Do(func() { close(p.stop); p.unwatch() })
 	<-p.stopped
 }
 
@@ -185,7 +190,7 @@ func (p *Page) look(now time.Time) {
 	for _, a := range added {
 		trees = append(trees, tree{a.name, turret.Describe(a.it, p.config.Endpoints)})
 	}
-	trees = append(trees, channelTrees(p.config.Endpoints, trees)...)
+	trees = append(trees, channelTrees(p.config.Endpoints)...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.observe(now, trees)
@@ -195,7 +200,7 @@ func (p *Page) look(now time.Time) {
 func (p *Page) observe(now time.Time, trees []tree) {
 	p.history.begin(now)
 	l := &look{
-		now: now, history: p.history, samples: p.samples, budget: mostParts,
+		now: now, history: p.history, samples: p.samples, budget: mostParts, rows: mostRows,
 		states: p.states, seen: map[string]string{},
 		view: &View{
 			Title: p.config.Title, Process: processText(strconv.Itoa(os.Getpid())),
@@ -217,8 +222,9 @@ func (p *Page) observe(now time.Time, trees []tree) {
 	l.totals(totals)
 	l.rank()
 	p.states = l.seen
-	slices.Reverse(l.view.Changes)
-	p.changes = append(slices.Clone(l.view.Changes), p.changes...)
+	news := append(p.transitions.take(), l.view.Changes...)
+	slices.SortStableFunc(news, func(a, b Change) int { return b.When.Compare(a.When) })
+	p.changes = append(news, p.changes...)
 	p.changes = p.changes[:min(len(p.changes), mostChanges)]
 	l.view.Changes = append([]Change{}, p.changes...)
 	slices.SortStableFunc(l.view.Events, func(a, b Event) int {
@@ -292,6 +298,3 @@ func (l *look) totals(t sums) {
 		l.view.Totals = append(l.view.Totals, total)
 	}
 }
-
-// channelTrees returns the channels of the process that were not added.
-func channelTrees(int, []tree) []tree { return nil }

@@ -4,7 +4,8 @@
 // It starts three Echo servers on loopback TCP, one of them slow and one flaky,
 // and sends them unary RPCs and streams of every kind: first as gRPC comes, then
 // the same load through a stack on both sides. It prints what both saw, side by
-// side. It needs no argument and ends by itself.
+// side. It needs no argument and ends by itself. With -http :8080 it goes on
+// sending until it is interrupted, and serves the status page meanwhile.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/turret-go/turret/examples/internal/demo"
+	"github.com/turret-go/turret/interceptors"
 )
 
 func main() {
@@ -40,6 +42,7 @@ func main() {
 type options struct {
 	lasts time.Duration // both loads together
 	rate  int
+	http  string // the address of the page; empty: none
 }
 
 func parse(args []string, out io.Writer) (options, error) {
@@ -48,8 +51,9 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.SetOutput(out)
 	flags.DurationVar(&o.lasts, "for", 8*time.Second, "how long to send; half of it without the stack, half with it")
 	flags.IntVar(&o.rate, "rate", 300, "how many RPCs to start in a second")
+	flags.StringVar(&o.http, "http", "", "serve the status page on this `address`, such as :8080, and go on sending until interrupted")
 	flags.Usage = func() {
-		fmt.Fprintln(out, "Sends the same load to three servers, one slow and one flaky, without a stack and through one.")
+		fmt.Fprintln(out, "Sends the same load to three servers, one slow and one flaky, without stacks and through them.")
 		fmt.Fprintln(out, "\nusage: quickstart [flags]")
 		flags.PrintDefaults()
 	}
@@ -73,27 +77,40 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	bare, err := measure(ctx, o, "without a stack", nil, dialBare)
+	page, err := servePage(ctx, o.http, out)
+	if err != nil {
+		return err
+	}
+	defer page.stop()
+	introduce(out)
+	bare, err := measure(ctx, o, "without stacks", o.lasts/2, nil, dialBare)
 	if err != nil {
 		return err
 	}
 	seen := newEvents()
-	stacked, err := measure(ctx, o, "through a stack", serverStack, func(f *demo.Fleet) (*grpc.ClientConn, error) {
-		return dialStack(f, seen)
-	})
+	made := newStacks(seen, page.page)
+	stacked, err := measure(ctx, o, "through stacks", o.lasts/2, made.servers, made.dial)
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	report{bare, stacked, seen}.print(out)
-	return printSpans(ctx, out)
+	report{bare, stacked, seen, made}.print(out)
+	if err := printSpans(ctx, out); err != nil || o.http == "" {
+		return err
+	}
+	fmt.Fprintf(out, "\nStill sending. The status page is at %s; Ctrl-C ends this.\n", page.url)
+	_, err = measure(ctx, o, "", forGood, made.servers, made.dial)
+	return err
 }
 
-// measure starts a fleet, sends it half of the load, and returns what that saw.
-func measure(ctx context.Context, o options, title string, protect func() []grpc.ServerOption, dial func(*demo.Fleet) (*grpc.ClientConn, error)) (*demo.Results, error) {
-	fleet, err := demo.StartFleet(ctx, fleetOf(protect)...)
+// forGood is how long the load goes on behind the page.
+const forGood = 365 * 24 * time.Hour
+
+// measure starts a fleet, sends it load for a time, and returns what that saw.
+func measure(ctx context.Context, o options, title string, lasts time.Duration, servers []*interceptors.Stack, dial func(*demo.Fleet) (*grpc.ClientConn, error)) (*demo.Results, error) {
+	fleet, err := demo.StartFleet(ctx, fleetOf(servers)...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +120,14 @@ func measure(ctx context.Context, o options, title string, protect func() []grpc
 		return nil, fmt.Errorf("dial: %w", err)
 	}
 	defer conn.Close()
-	load := demo.Load{Rate: o.rate, For: o.lasts / 2, Timeout: 2 * time.Second, Messages: 5}
+	load := demo.Load{Rate: o.rate, For: lasts, Timeout: 2 * time.Second, Messages: 5}
+	results := demo.NewResults()
+	if title == "" {
+		load.Run(ctx, conn, results)
+		return results, nil
+	}
 	bar := newBar(title, load.For)
 	load.Tick = func(passed time.Duration) { _ = bar.Set64(passed.Milliseconds()) }
-	results := demo.NewResults()
 	load.Run(ctx, conn, results)
 	return results, bar.Finish()
 }

@@ -17,12 +17,23 @@ import (
 type report struct {
 	bare, stacked *demo.Results
 	seen          *events
+	stacks        *stacks
+}
+
+// introduce says what is about to be compared.
+func introduce(out io.Writer) {
+	fmt.Fprintf(out, `Three servers: steady answers in %v, slow in %v, flaky in %v but %.0f %% of its calls fail with UNAVAILABLE.
+The same load goes to them twice:
+  without stacks: gRPC as it comes, with its policy round_robin
+  through stacks: a stack on the client, one on each server, and the balancing policy turret.P2C
+
+`, quick, slow, quick, 100*failShare)
 }
 
 func (r report) print(out io.Writer) {
 	t := table.NewWriter()
 	t.SetOutputMirror(out)
-	t.AppendHeader(table.Row{"", "without a stack", "through a stack"})
+	t.AppendHeader(table.Row{"", "without stacks", "through stacks"})
 	both := func(name string, f func(*demo.Results) string) {
 		t.AppendRow(table.Row{name, f(r.bare), f(r.stacked)})
 	}
@@ -43,6 +54,13 @@ func (r report) print(out io.Writer) {
 		both("answers from "+name, func(s *demo.Results) string { return percent(s.Share(name)) })
 	}
 	t.Render()
+	fmt.Fprintf(out, "\nThe client's stack, outermost layer first:\n%v\n", indent(r.stacks.client))
+	fmt.Fprintf(out, "\nThe stack of the server %s:\n%v\n", names[0], indent(r.stacks.servers[0]))
+}
+
+// indent returns what s prints, each line indented.
+func indent(s fmt.Stringer) string {
+	return "  " + strings.ReplaceAll(s.String(), "\n", "\n  ")
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }

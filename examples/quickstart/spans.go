@@ -106,8 +106,16 @@ func describeAttributes(attributes []attribute.KeyValue) string {
 	})
 	for _, a := range attributes {
 		if slices.Contains(shown, a.Key) {
-			fmt.Fprintf(&text, " %s=%s", a.Key, a.Value.String())
+			fmt.Fprintf(&text, " %s=%s%s", a.Key, a.Value.String(), unit(a.Key))
 		}
 	}
 	return text.String()
+}
+
+// unit returns the unit of an attribute that is a number with one.
+func unit(key attribute.Key) string {
+	if key == trace.DelayKey {
+		return " s"
+	}
+	return ""
 }

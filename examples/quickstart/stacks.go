@@ -13,6 +13,7 @@ import (
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/statusz"
 )
 
 // roundRobin is gRPC's own policy that uses all servers.
@@ -21,37 +22,66 @@ const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 // names are those of the three servers.
 var names = []string{"steady", "slow", "flaky"}
 
-// fleetOf returns the servers, each behind the options that protect makes.
-func fleetOf(protect func() []grpc.ServerOption) []demo.Server {
-	servers := []demo.Server{
-		{Name: "steady", Delay: 3 * time.Millisecond},
-		{Name: "slow", Delay: 400 * time.Millisecond},
-		{Name: "flaky", Delay: 3 * time.Millisecond, FailShare: 0.3},
+// What is wrong with two of the servers.
+const (
+	quick     = 3 * time.Millisecond
+	slow      = 400 * time.Millisecond
+	failShare = 0.3
+)
+
+// fleetOf returns the servers, each behind its own stack; behind none if servers
+// is nil.
+func fleetOf(servers []*interceptors.Stack) []demo.Server {
+	fleet := []demo.Server{
+		{Name: "steady", Delay: quick},
+		{Name: "slow", Delay: slow},
+		{Name: "flaky", Delay: quick, FailShare: failShare},
 	}
-	for i := range servers {
-		if protect != nil {
-			servers[i].Options = protect()
+	for i, stack := range servers {
+		fleet[i].Options = stack.ServerOptions()
+	}
+	return fleet
+}
+
+// stacks are those of the right column: one of the client, and one of each server.
+type stacks struct {
+	client  *interceptors.Stack
+	servers []*interceptors.Stack
+}
+
+// newStacks makes the stacks. If there is a page, they are on it.
+func newStacks(seen *events, page *statusz.Page) *stacks {
+	var shown interceptors.Layer
+	if page != nil {
+		shown = page.Layer()
+	}
+	s := &stacks{client: clientStack(seen, shown)}
+	for range names {
+		s.servers = append(s.servers, serverStack(shown))
+	}
+	if page != nil {
+		page.Add("client", s.client)
+		for i, name := range names {
+			page.Add("server "+name, s.servers[i])
 		}
 	}
-	return servers
+	return s
 }
 
-// serverStack is what stands in front of each server.
-func serverStack() []grpc.ServerOption {
+// serverStack is what stands in front of each server. shown may be nil.
+func serverStack(shown interceptors.Layer) *interceptors.Stack {
 	return interceptors.New(
 		interceptors.Recover(),
+		shown,
 		interceptors.ConcurrencyLimit(100, limit.Queue{}),
 		interceptors.Timeout(time.Second),
-	).ServerOptions()
+	)
 }
 
-func dialBare(f *demo.Fleet) (*grpc.ClientConn, error) {
-	return f.Dial(grpc.WithDefaultServiceConfig(roundRobin))
-}
-
-// dialStack dials through the client's stack.
-func dialStack(f *demo.Fleet, seen *events) (*grpc.ClientConn, error) {
-	stack := interceptors.New(
+// clientStack is what the client's RPCs go through. shown may be nil.
+func clientStack(seen *events, shown interceptors.Layer) *interceptors.Stack {
+	return interceptors.New(
+		shown,
 		interceptors.Observe(seen.add),
 		interceptors.Timeout(1500*time.Millisecond), // the whole RPC
 		interceptors.Retry(retry.Config{
@@ -61,7 +91,15 @@ func dialStack(f *demo.Fleet, seen *events) (*grpc.ClientConn, error) {
 		interceptors.Named("attempt", interceptors.Timeout(200*time.Millisecond)), // each attempt; the streams here are short
 		interceptors.ConcurrencyLimit(200, limit.Queue{Max: 100}),
 	)
-	return f.Dial(append(stack.DialOptions(), balance.WithP2C(balance.Config{}))...)
+}
+
+func dialBare(f *demo.Fleet) (*grpc.ClientConn, error) {
+	return f.Dial(grpc.WithDefaultServiceConfig(roundRobin))
+}
+
+// dial dials through the client's stack, and balances with turret.P2C.
+func (s *stacks) dial(f *demo.Fleet) (*grpc.ClientConn, error) {
+	return f.Dial(append(s.client.DialOptions(), balance.WithP2C(balance.Config{}))...)
 }
 
 // events counts what happened inside the client's stack.
