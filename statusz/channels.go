@@ -75,6 +75,9 @@ func (l *look) endpoint(key, channel string, n *turret.Node) Endpoint {
 	}
 	e.Calls, e.curve = l.history.count(key, f.value("calls"))
 	e.Failed, _ = l.history.count(key+"#failed", f.value("failures"))
+	if e.State != "in_use" {
+		e.Latency = 0 // it is of the last call that succeeded
+	}
 	l.connection(key, e.Name+" of "+channel, e.State)
 	l.describes(e.Name, n, f)
 	for i := range n.Children { // its own layers: what is wrong with them

@@ -59,7 +59,7 @@ func wrong(kind string, p *Part, f figures) (rank int, what, turn string) {
 	case kind == "breaker" && state != "closed" && state != "":
 		return rankOpen, "is " + words(state) + after(f.value("open_for")),
 			"What it calls fails. Look at that first; the breaker lets a probe through by itself."
-	case kind == "retry_budget" && f.has("left") && f.value("left") < 1:
+	case kind == "retry_budget" && f.has("left") && (f.value("left") < 1 || p.Refused > 0):
 		return rankSpent, fmt.Sprintf("is spent: %s retries for %s calls", num(f.value("retries")), num(f.value("calls"))),
 			"Too much fails for retries to help. Look at what they follow; a greater Ratio sends more load to servers in trouble."
 	case strings.HasSuffix(kind, "limit") || kind == "adaptive" || kind == "buffer":

@@ -16,6 +16,8 @@ var (
 	pageCSS []byte
 	//go:embed page.js
 	pageJS []byte
+	//go:embed icon.svg
+	iconSVG []byte
 )
 
 // policy lets the page load its own style, script and data, and nothing else.
@@ -58,6 +60,8 @@ func (p *Page) answer(r *http.Request) (kind string, body []byte, err error) {
 		return "text/css; charset=utf-8", pageCSS, nil
 	case "page.js":
 		return "text/javascript; charset=utf-8", pageJS, nil
+	case "icon.svg":
+		return "image/svg+xml", iconSVG, nil
 	default:
 		return "", nil, nil
 	}

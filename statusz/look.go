@@ -89,16 +89,16 @@ func (l *look) part(key, where string, n *turret.Node, depth int) Part {
 	return p
 }
 
-// label returns what a node is called: its name, or else its title without what
-// follows the first words.
+// label returns what a node is called: its name, or else its kind.
 func label(n *turret.Node) string {
-	if n.Name != "" {
+	switch {
+	case n.Name != "":
 		return n.Name
-	}
-	if n.Title != "" && len(n.Title) <= 60 {
+	case n.Kind == "for" && len(n.Title) <= 60:
 		return n.Title
+	default:
+		return words(n.Kind)
 	}
-	return n.Kind
 }
 
 // eventNames are the counters that are events, and what they are called.
@@ -114,8 +114,11 @@ func (l *look) count(p *Part, key, where string, n *turret.Node) {
 		if f.Kind != turret.Counter || !known {
 			continue
 		}
+		if n.Kind == "retry_budget" {
+			what = "over budget"
+		}
 		rate, curve := l.history.count(key+"#"+f.Name+"#"+f.Reason, f.Value)
-		if what == "refused" {
+		if f.Name == "refused" || f.Name == "rejected" {
 			p.Refused += rate
 			if f.Value > 0 {
 				p.Refusals = append(p.Refusals, strings.TrimSpace(num(f.Value)+" "+cmp.Or(f.Reason, "refused")))

@@ -251,6 +251,8 @@ func (l *look) methods(all *methods) (t sums) {
 			P50: m.quantile(0.5), P99: m.quantile(0.99),
 		}
 		key := "method/" + made.Side + "/" + made.Kind + "/" + name
+		l.history.fromZero(key)
+		l.history.fromZero(key + "#failed")
 		made.Rate, made.curve = l.history.count(key, float64(calls))
 		rate, bad := l.history.count(key+"#failed", float64(failed))
 		if mean := made.curve.mean(60); mean > 0 {

@@ -3,6 +3,8 @@ package statusz
 import (
 	"bytes"
 	"html/template"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,8 +18,21 @@ func (p *Page) render() ([]byte, error) {
 	var b bytes.Buffer
 	p.mu.Lock() // guards the curves
 	defer p.mu.Unlock()
-	err := pageTemplate.Execute(&b, shown{View: view, keep: p.history.keep, Reach: p.config.Keep})
+	err := pageTemplate.Execute(&b, p.shown(view))
 	return b.Bytes(), err
+}
+
+// shown returns what the template is given of view. Curves reach back as far as
+// there is something to show. It needs p.mu.
+func (p *Page) shown(view View) shown {
+	keep := p.history.keep
+	for _, part := range [...]int{10, 5, 2} {
+		if n := p.history.keep / part; n >= curvePoints && p.history.look <= n {
+			keep = n
+			break
+		}
+	}
+	return shown{View: view, keep: keep, Reach: time.Duration(keep) * p.config.Interval}
 }
 
 // shown is what the template is given.
@@ -85,11 +100,21 @@ func (s shown) Span() string { return seconds(s.Reach.Seconds()) }
 // Trouble returns how many things are wrong.
 func (s shown) Trouble() int { return len(s.Findings) + s.MoreFindings }
 
+// codeList returns how many calls ended with which codes, in words.
+func codeList(codes map[string]uint64) string {
+	var list []string
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		list = append(list, num(float64(codes[code]))+" "+code)
+	}
+	return strings.Join(list, ", ")
+}
+
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"num": num, "seconds": seconds, "words": words,
 	"percent": func(v float64) string { return num(100 * v) },
 	"ratio":   func(used, most float64) string { return num(100*min(1, max(0, used/max(most, 1e-9)))) + "%" },
 	"service": func(m string) string { return m[:strings.LastIndexByte(m, '/')+1] },
 	"method":  func(m string) string { return m[strings.LastIndexByte(m, '/')+1:] },
+	"codes":   codeList,
 	"full":    func(used, most float64) bool { return used >= most },
 }).Parse(pageHTML))

@@ -87,6 +87,10 @@ func (h *history) count(key string, v float64) (rate float64, s *series) {
 	return rate, s
 }
 
+// fromZero makes the curve of a counter that was 0 at the look before, if there
+// is none: of what the page itself counts.
+func (h *history) fromZero(key string) { h.find(key) }
+
 func (s *series) push(v float64, keep int) {
 	if len(s.ring) < keep {
 		s.ring = append(s.ring, float32(v))
@@ -130,11 +134,12 @@ func (s *series) path(keep int) string {
 		return ""
 	}
 	per := max(1, (keep+curvePoints-1)/curvePoints)
-	n := min((len(s.ring)+per-1)/per, curvePoints)
+	have := min(len(s.ring), keep)
+	n := min((have+per-1)/per, curvePoints)
 	points := make([]float64, n)
 	top := 0.0
 	for i := range n {
-		for j := i * per; j < min((i+1)*per, len(s.ring)); j++ {
+		for j := i * per; j < min((i+1)*per, have); j++ {
 			points[n-1-i] = max(points[n-1-i], s.at(j))
 		}
 		top = max(top, points[n-1-i])
@@ -151,7 +156,7 @@ func draw(points []float64, top float64) string {
 	}
 	before := y(points[0])
 	b := append([]byte{'M'}, strconv.Itoa((curvePoints-len(points))*curveStep)...)
-	b = strconv.AppendInt(append(b, ' '), int64(before), 10)
+	b = strconv.AppendInt(append(b, " 25V"...), int64(before), 10)
 	flat := 0
 	for _, v := range points[1:] {
 		at := y(v)
@@ -173,5 +178,5 @@ func draw(points []float64, top float64) string {
 	if flat > 0 {
 		b = strconv.AppendInt(append(b, 'h'), int64(flat), 10)
 	}
-	return string(b)
+	return string(append(b, "V25"...))
 }
