@@ -175,10 +175,16 @@ func (l *Limit) room(now int64) (wait time.Duration, room bool) {
 		return 0, true
 	case AwayLocal:
 		s := l.local.Stats()
-		return s.Rate.Per / time.Duration(s.Rate.N), s.Tokens > 0
+		return min(s.Rate.Per/time.Duration(s.Rate.N), l.untilProbe(now)), s.Tokens > 0
 	case AwayClosed:
 	}
-	return max(l.ledger.retryAfter(now), l.cfg.Timeout), false
+	return l.untilProbe(now), false
+}
+
+// untilProbe returns when to ask an engine that is away, or when its answer to
+// the question that is under way is there at the latest.
+func (l *Limit) untilProbe(now int64) time.Duration {
+	return max(l.ledger.retryAfter(now), l.cfg.Timeout)
 }
 
 // sleep waits for d, for changed, or for ctx, whose error it returns.

@@ -176,6 +176,27 @@ func TestReadyWaitsForTheEngine(t *testing.T) {
 	})
 }
 
+// TestReadyAsksAnEngineThatIsAway holds that a slow local rate does not put off
+// the question that ends the absence.
+func TestReadyAsksAnEngineThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &engine{trip: time.Millisecond}
+		e.down.Store(true)
+		l := shared.New(e, shared.Config{
+			Key: "k", Rate: limit.PerSecond(10), Local: limit.Rate{N: 1, Per: time.Hour},
+		})
+		for range 2 { // the second is one more than the local limit has
+			_, _ = l.Enter(t.Context())
+		}
+		time.AfterFunc(3*time.Second, func() { e.down.Store(false) })
+		start := time.Now()
+		if err := l.Ready(t.Context()); err != nil || time.Since(start) > 4*time.Second {
+			t.Errorf("Ready: %v after %v, want nil within a Probe of the engine's return", err, time.Since(start))
+		}
+		time.Sleep(time.Second)
+	})
+}
+
 func TestEnterAllocatesNothing(t *testing.T) {
 	engine := take(func(_ context.Context, n int) (int, time.Duration, error) { return n, 0, nil })
 	l := shared.New(engine, shared.Config{Key: "k", Rate: limit.PerSecond(1_000_000), Expire: time.Hour, Horizon: time.Minute, MaxLease: 1_000_000})
