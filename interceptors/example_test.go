@@ -146,6 +146,10 @@ func ExampleNamed() {
 func ExampleObserve() {
 	stack := interceptors.New(
 		interceptors.Observe(func(_ context.Context, e interceptors.Event) {
+			if e.Kind == interceptors.EventEnd {
+				fmt.Println(e.Kind, e.Code, e.Outcome)
+				return
+			}
 			fmt.Println(e.Kind, e.Layer, e.Reason, e.Attempt, e.Delay)
 		}),
 		interceptors.Retry(retry.Config{MaxAttempts: 2, Backoff: retry.Backoff{Base: time.Millisecond, Jitter: -1}}),
@@ -157,6 +161,7 @@ func ExampleObserve() {
 	fmt.Println(err)
 	// Output:
 	// retry retry UNAVAILABLE 1 1ms
+	// end Unavailable Failure
 	// rpc error: code = Unavailable desc = down
 }
 

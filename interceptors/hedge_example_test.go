@@ -19,7 +19,9 @@ func ExampleHedge() {
 	budget := retry.NewBudget(retry.BudgetConfig{Ratio: 0.1})
 	stack := interceptors.New(
 		interceptors.Observe(func(_ context.Context, e interceptors.Event) {
-			fmt.Println("event:", e.Kind, e.Attempt)
+			if e.Kind == interceptors.EventHedge {
+				fmt.Println("event:", e.Kind, e.Attempt)
+			}
 		}),
 		interceptors.Retry(retry.Config{Budget: budget}),
 		interceptors.For("/shop.Catalog/*",

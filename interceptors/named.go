@@ -21,7 +21,7 @@ func Named(name string, l Layer) Layer {
 	}
 	return func(inner Service) Service {
 		n := &namedService{name: name, inner: inner}
-		n.Service, _ = stacked("Named", []Layer{l}, &insideNamed{inner, n})
+		n.Service, _ = stacked("Named", []Layer{l}, &insideNamed{Service: inner, named: n})
 		if r, ok := n.Service.(renamer); ok {
 			r.rename(name)
 		}
@@ -38,11 +38,12 @@ type namedService struct {
 
 	name  string
 	inner Service // what follows the layer
+	names derivation
 }
 
 func (n *namedService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.more != nil && rpc.more.observer != nil {
-		rpc = rpc.with(func(x *extra) { x.observer = &observer{named: n, outer: x.observer} })
+		rpc = n.names.of(rpc, n.add)
 	}
 	reply, err := n.Service.Call(ctx, rpc)
 	if err != nil {
@@ -50,6 +51,12 @@ func (n *namedService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	}
 	return reply, err
 }
+
+// add adds n to the observers of an RPC.
+func (n *namedService) add(x *extra) { x.observer = &observer{named: n, outer: x.observer} }
+
+// remove is the opposite of add.
+func (n *namedService) remove(x *extra) { x.observer = x.observer.without(n) }
 
 func (n *namedService) String() string { return n.name + ": " + describe(n.Service) }
 
@@ -111,14 +118,13 @@ func (e *renamedError) As(target any) bool {
 type insideNamed struct {
 	Service
 
-	named *namedService
+	named   *namedService
+	unnamed derivation
 }
 
 func (s *insideNamed) Call(ctx context.Context, rpc *RPC) (any, error) {
-	if rpc.more != nil {
-		if o := rpc.more.observer.without(s.named); o != rpc.more.observer {
-			rpc = rpc.with(func(x *extra) { x.observer = o })
-		}
+	if rpc.more != nil && rpc.more.observer.has(s.named) {
+		rpc = s.unnamed.of(rpc, s.named.remove)
 	}
 	reply, err := s.Service.Call(ctx, rpc)
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/memo"
 )
 
 // EventKind says what an [Event] tells of.
@@ -31,6 +32,9 @@ const (
 	// EventShadow: a layer that is only tried, [Shadow] or [ShadowTimeout], would
 	// have refused or ended the RPC.
 	EventShadow
+	// EventEnd: the RPC, or the attempt, has ended. It comes last, after a
+	// success too.
+	EventEnd
 )
 
 // String returns the name of k in lower case.
@@ -48,6 +52,8 @@ func (k EventKind) String() string {
 		return "panic"
 	case EventShadow:
 		return "shadow"
+	case EventEnd:
+		return "end"
 	default:
 		return fmt.Sprintf("EventKind(%d)", uint8(k))
 	}
@@ -68,8 +74,8 @@ type Event struct {
 	// the name given with [Named]. A panic that went on has none.
 	Layer string
 	// Reason is the reason of a refusal; of a retry, that of the refusal or else
-	// the name of the status code it follows; of a timeout, TIMEOUT. Hedges and
-	// panics have none.
+	// the name of the status code it follows; of a timeout, TIMEOUT. Hedges,
+	// panics and ends have none.
 	Reason string
 	// Attempt is the number of the attempt that will follow a retry, or that a
 	// hedge started: 1 for the first one after the original.
@@ -78,10 +84,18 @@ type Event struct {
 	// long it says to try again, 0 if it does not.
 	Delay time.Duration
 	// Err is the error of the refusal, of the attempt that is retried, of the
-	// timeout; of a panic, the INTERNAL that a Recover makes of it; nil of a hedge.
+	// timeout; of a panic, the INTERNAL that a Recover makes of it; of an end, what
+	// the layer returned, nil for a success; nil of a hedge.
 	Err error
 	// Panic is the value of a panic that was caught; nil if it went on.
 	Panic any
+	// Took, Code and Outcome are of an end: how long the RPC took, the code of
+	// its status as far as layers outside leave it alone, and what [Classify]
+	// says of it. After a panic or runtime.Goexit that passed they are INTERNAL
+	// and Failure.
+	Took    time.Duration
+	Code    codes.Code
+	Outcome turret.Outcome
 }
 
 // LogValue returns what there is to log of e, for slog. What is zero is left out,
@@ -109,6 +123,10 @@ func (e Event) LogValue() slog.Value {
 	if e.Panic != nil {
 		attrs = append(attrs, slog.String("panic", fmt.Sprint(e.Panic)))
 	}
+	if e.Kind == EventEnd {
+		attrs = append(attrs, slog.Duration("took", e.Took),
+			slog.String("code", codeName(e.Code)), slog.String("outcome", e.Outcome.String()))
+	}
 	return slog.GroupValue(attrs...)
 }
 
@@ -135,6 +153,16 @@ func (r *RPC) tell(ctx context.Context, e *Event) {
 	}
 }
 
+// has reports whether o has an entry of n.
+func (o *observer) has(n *namedService) bool {
+	for ; o != nil; o = o.outer {
+		if o.named == n {
+			return true
+		}
+	}
+	return false
+}
+
 // without returns o without the entry of n.
 func (o *observer) without(n *namedService) *observer {
 	switch {
@@ -150,49 +178,95 @@ func (o *observer) without(n *namedService) *observer {
 	return &observer{o.tell, o.named, outer}
 }
 
-// observed returns a copy of r with one more observer, the innermost.
-func (r *RPC) observed(tell func(ctx context.Context, e *Event)) *RPC {
-	return r.with(func(x *extra) { x.observer = &observer{tell: tell, outer: x.observer} })
-}
-
 // Observe returns a [Layer] that tells f what happens inside it: refusals,
-// retries with their reason and delay, hedges, timeouts, panics. It is the hook
-// for metrics and logs. f is called on the goroutine of the RPC, or of a hedge of
-// it, with no lock held, may be called concurrently, and should not wait. It panics if f is nil.
+// retries with their reason and delay, hedges, timeouts, panics, and the end of
+// each RPC with its duration, code and outcome. It is the hook for metrics and
+// logs; [Log] makes an f. f is called on the goroutine of the RPC, or of a hedge
+// of it, with no lock held, may be called concurrently, and should not wait. It
+// panics if f is nil.
 //
 // A refusal is reported once: when it leaves the layer, or when a retry or hedge
 // inside the layer takes its place. Put Observe outside of what it is to see.
+// Outside [Retry] an end is that of the RPC, inside it that of each attempt.
+//
+// An RPC that succeeds costs one allocation and two readings of the clock.
 func Observe(f func(ctx context.Context, e Event)) Layer {
 	if f == nil {
 		misused("Observe", "function", nil, "non-nil")
 	}
 	tell := func(ctx context.Context, e *Event) { f(ctx, *e) }
-	return func(inner Service) Service { return &observeService{inner, tell} }
+	return func(inner Service) Service {
+		return &observeService{Service: inner, f: f, add: func(x *extra) { x.observer = &observer{tell: tell, outer: x.observer} }}
+	}
 }
 
 type observeService struct {
 	Service
 
-	tell func(ctx context.Context, e *Event)
+	f        func(ctx context.Context, e Event)
+	add      func(*extra) // adds f to the observers
+	observed derivation
 }
 
-func (s *observeService) Call(ctx context.Context, rpc *RPC) (any, error) {
+func (s *observeService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
+	start := time.Now()
 	returned := false
 	defer func() {
 		if !returned {
-			s.tell(ctx, &Event{Kind: EventPanic, RPC: rpc, Err: errPanic})
+			err = errPanic
+			s.f(ctx, Event{Kind: EventPanic, RPC: rpc, Err: err})
+		} else if e, ok := refusedEvent(err); ok {
+			e.RPC = rpc
+			s.f(ctx, e)
 		}
+		s.f(ctx, endOf(ctx, rpc, err, time.Since(start), returned))
 	}()
-	reply, err := s.Service.Call(ctx, rpc.observed(s.tell))
+	reply, err = s.Service.Call(ctx, s.observed.of(rpc, s.add))
 	returned = true
-	if e, ok := refusedEvent(err); ok {
-		e.RPC = rpc
-		s.tell(ctx, &e)
-	}
 	return reply, err
 }
 
 func (s *observeService) String() string { return "observe" }
+
+// endOf returns the event of an RPC that ended with err.
+func endOf(ctx context.Context, rpc *RPC, err error, took time.Duration, returned bool) Event {
+	e := Event{Kind: EventEnd, RPC: rpc, Err: err, Took: took, Outcome: turret.Failure}
+	if err != nil {
+		e.Code = Code(err)
+	}
+	if returned {
+		e.Outcome = Classify(ctx, rpc, nil, err)
+	}
+	return e
+}
+
+// A derivation makes copies of RPCs that have something more in their extra. If
+// the extra of an RPC is none, or one that many RPCs share, then so is that of the
+// copy, and it is made once.
+type derivation struct{ made memo.Map[*extra, *extra] }
+
+// of returns a copy of r whose extra was changed by set, which must change it in
+// the same way each time.
+func (d *derivation) of(r *RPC, set func(*extra)) *RPC {
+	if r.more != nil && !r.more.shared {
+		return r.with(set)
+	}
+	more, ok := d.made.Load(r.more)
+	if !ok {
+		more = d.made.Get(r.more, func(was *extra) *extra {
+			x := new(extra)
+			if was != nil {
+				*x = *was
+			}
+			set(x)
+			x.shared = true
+			return x
+		})
+	}
+	c := *r
+	c.more = more
+	return &c
+}
 
 // refusedEvent returns the event that tells of the refusal in err, if there is
 // one.

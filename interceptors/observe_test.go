@@ -32,6 +32,9 @@ type journal struct {
 // event.
 func (j *journal) observe(name string) interceptors.Layer {
 	return interceptors.Observe(func(ctx context.Context, e interceptors.Event) {
+		if e.Kind == interceptors.EventEnd {
+			return
+		}
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		if e.RPC == nil || e.RPC.Method == "" || ctx == nil || e.Err == nil {

@@ -43,6 +43,7 @@ type extra struct {
 	observer *observer         // the observers of events, the innermost first
 	traced   *traced           // the innermost recorded span of a Trace
 	attempt  bool              // of several, made outside an adopted interceptor
+	shared   bool              // by many RPCs: made by a derivation
 	streamer grpc.Streamer     // opens the stream of a client in place of the connection's
 }
 
@@ -54,6 +55,7 @@ func (r *RPC) with(set func(*extra)) *RPC {
 	}{RPC: *r}
 	if r.more != nil {
 		c.extra = *r.more
+		c.extra.shared = false
 	}
 	set(&c.extra)
 	c.more = &c.extra

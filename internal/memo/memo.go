@@ -41,26 +41,31 @@ func (m *Map[K, V]) Load(k K) (v V, ok bool) {
 
 // Get returns the value of k; if there is none yet, the one that make returns
 // for it, which is kept unless the map is full. make may be called more than
-// once for the same key, and is called with no lock held.
+// once for the same key, and is called with no lock held; what it returned first
+// is kept, and returned to all callers.
 func (m *Map[K, V]) Get(k K, make func(K) V) V {
 	if v, ok := m.Load(k); ok {
 		return v
 	}
-	v := make(k)
-	m.add(k, v)
-	return v
+	return m.add(k, make(k))
 }
 
-func (m *Map[K, V]) add(k K, v V) {
+// add keeps v as the value of k, unless there is one or the map is full, and
+// returns what is to be used.
+func (m *Map[K, V]) add(k K, v V) V {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := map[K]V{}
 	if known := m.known.Load(); known != nil {
+		if first, ok := (*known)[k]; ok {
+			return first
+		}
 		if len(*known) >= cmp.Or(m.Max, DefaultMax) {
-			return
+			return v
 		}
 		next = maps.Clone(*known)
 	}
 	next[k] = v
 	m.known.Store(&next)
+	return v
 }
