@@ -149,7 +149,7 @@ func ExampleSteerLive() {
 	good := turret.ServiceFunc(func(_ context.Context, req string) (string, error) { return "got " + req, nil })
 	shards := turret.SteerLive(func(_ context.Context, req string, shards []Service) int {
 		i := len(req) % len(shards)
-		if turret.Final(turret.ReadyNow(shards[i])) {
+		if turret.IsFinal(turret.ReadyNow(shards[i])) {
 			i = (i + 1) % len(shards)
 		}
 		return i

@@ -27,7 +27,7 @@ func Steer[Req, Res any](pick func(ctx context.Context, req Req, services []Serv
 // when all have. Its error is then that of all of them.
 //
 // pick sees the same services as before, and may look at them: [ReadyNow] of one
-// that has failed returns an error that is [Final]. A request that is sent there
+// that has failed returns an error that is [IsFinal]. A request that is sent there
 // all the same gets what that service answers.
 func SteerLive[Req, Res any](pick func(ctx context.Context, req Req, services []Service[Req, Res]) int, services ...Service[Req, Res]) Service[Req, Res] {
 	return newSteering("SteerLive", pick, services, true)
@@ -56,7 +56,7 @@ func (s *steering[Req, Res]) Ready(ctx context.Context) error {
 		err := service.Ready(ctx)
 		switch {
 		case err == nil:
-		case s.survives && Final(err):
+		case s.survives && IsFinal(err):
 			failures = append(failures, fmt.Errorf("service %d: %w", i, err))
 		default:
 			return err

@@ -65,7 +65,7 @@ func TestSteerWaitsForAll(t *testing.T) {
 				synctest.Wait()
 				cancel()
 				synctest.Wait()
-				if !errors.Is(err, context.Canceled) || turret.Final(err) {
+				if !errors.Is(err, context.Canceled) || turret.IsFinal(err) {
 					t.Errorf("gave up: %v, want the context's error", err)
 				}
 			})
@@ -109,7 +109,7 @@ func TestSteerAndFailedServices(t *testing.T) {
 			if len(tt.want) == 0 && err != nil {
 				t.Errorf("Ready: %v, want nil", err)
 			}
-			if turret.Final(err) != tt.isLast {
+			if turret.IsFinal(err) != tt.isLast {
 				t.Errorf("Ready: %v is final: %t, want %t", err, !tt.isLast, tt.isLast)
 			}
 		})
@@ -122,7 +122,7 @@ func TestSteerLivePicksAround(t *testing.T) {
 	dead.Fail(errBoom)
 	s := turret.SteerLive(func(_ context.Context, _ string, services []Service) int {
 		for i, service := range services {
-			if !turret.Final(turret.ReadyNow(service)) {
+			if !turret.IsFinal(turret.ReadyNow(service)) {
 				return i
 			}
 		}

@@ -376,7 +376,7 @@ func TestBalancerOver(t *testing.T) {
 					t.Errorf("Call: %v, want a refusal: balance: %s", err, tt.want)
 				}
 				err = b.Ready(t.Context())
-				if !turret.Final(err) || !strings.Contains(err.Error(), tt.want) || !errors.Is(err, balance.ErrNoEndpoint) {
+				if !turret.IsFinal(err) || !strings.Contains(err.Error(), tt.want) || !errors.Is(err, balance.ErrNoEndpoint) {
 					t.Errorf("Ready: %v, want a final error: %s", err, tt.want)
 				}
 				if tt.is != nil && !errors.Is(err, tt.is) {
@@ -943,7 +943,7 @@ func TestBalancerClose(t *testing.T) {
 				t.Errorf("%+v, want a refusal that matches ready.ErrClosed", e)
 			}
 		}
-		if err := c.Ready(t.Context()); !turret.Final(err) || !errors.Is(err, ready.ErrClosed) {
+		if err := c.Ready(t.Context()); !turret.IsFinal(err) || !errors.Is(err, ready.ErrClosed) {
 			t.Errorf("Ready: %v, want a final error", err)
 		}
 		if m.closed != 0 {

@@ -710,7 +710,7 @@ func TestClientConnClose(t *testing.T) {
 		if err := s.unary(); status.Code(err) != codes.Unavailable || !errors.Is(err, ready.ErrClosed) {
 			t.Errorf("a later RPC: %v", err)
 		}
-		if err := s.Ready(t.Context()); !turret.Final(err) {
+		if err := s.Ready(t.Context()); !turret.IsFinal(err) {
 			t.Errorf("Ready: %v, want a final error", err)
 		}
 		if s.open("a") != 0 {

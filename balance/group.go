@@ -228,7 +228,7 @@ func (g *group[K, S]) wait(ctx context.Context) error {
 	defer context.AfterFunc(g.over, stop)()
 	err := g.cache.Ready(waiting)
 	switch {
-	case err == nil || turret.Final(err): // or closed
+	case err == nil || turret.IsFinal(err): // or closed
 		return err
 	case g.over.Err() != nil:
 		return g.verdict()
@@ -247,7 +247,7 @@ func (g *group[K, S]) whyNone(ctx context.Context) error {
 	switch {
 	case err == nil: // one is ready now, but the line was too long
 		return turret.NotReady(ctx.Err())
-	case turret.Final(err):
+	case turret.IsFinal(err):
 		return err
 	}
 	if why := g.whyLost(); why != "" {

@@ -18,7 +18,7 @@ var (
 	ErrFull = errors.New("line full")
 	// ErrClosed: the buffer was closed, or its service has failed for good. The
 	// reason is BUFFER_CLOSED.
-	ErrClosed = errors.New("closed")
+	ErrClosed = errors.New("line closed")
 )
 
 // The refusals that say no more than that.
@@ -176,7 +176,7 @@ func (b *Buffer[Req, Res]) ask(ctx context.Context, w *waiter) (goes bool, err e
 		return false, err
 	}
 	unready := b.inner.Ready(ctx)
-	if turret.Final(unready) {
+	if turret.IsFinal(unready) {
 		b.fail(unready) // which expels w too
 	}
 	if goes, err = b.line.answered(w, unready == nil); err == nil && unready != nil {

@@ -314,10 +314,10 @@ func TestServiceFails(t *testing.T) {
 				t.Errorf("caller %d: %v, want one that matches the reason, ErrClosed and ErrNotReady", i, err)
 			}
 		}
-		if want := "buffer: closed: broken"; late.Error() != want {
+		if want := "buffer: line closed: broken"; late.Error() != want {
 			t.Errorf("text is %q, want %q", late, want)
 		}
-		if err := b.Ready(t.Context()); !errors.Is(err, errBroken) || !turret.Final(err) {
+		if err := b.Ready(t.Context()); !errors.Is(err, errBroken) || !turret.IsFinal(err) {
 			t.Errorf("Ready: %v, want the reason, and final", err)
 		}
 		b.Close() // does not hide the reason
@@ -356,7 +356,7 @@ func TestClose(t *testing.T) {
 		}
 		r.fill(1)
 		r.wantErr(4, buffer.ErrClosed, turret.ErrNotReady)
-		if !errors.Is(ready, buffer.ErrClosed) || !turret.Final(ready) || !turret.Final(turret.ReadyNow(r.Buffer)) {
+		if !errors.Is(ready, buffer.ErrClosed) || !turret.IsFinal(ready) || !turret.IsFinal(turret.ReadyNow(r.Buffer)) {
 			t.Errorf("Ready: %v, want ErrClosed, and final", ready)
 		}
 		r.wantWith(0) // what is inside goes on

@@ -19,8 +19,8 @@ type bucket struct {
 	tokens uint64 // at most rate.burst()
 	part   uint64 // of the next token, in units of 1/Per; 0 when the bucket is full and no call waits
 
-	// promised is how many more tokens will have come with the last one that a
-	// refused call was told of. spread bounds how far ahead of the line it is.
+	// promised is the number of the last token that was promised to a refused
+	// call, counted from the next one. spread bounds how far behind the line it is.
 	promised, spread int
 }
 
@@ -44,11 +44,11 @@ func spreadOf(r Rate) int {
 	return int(min(max(perSecond, leastSpread), mostSpread))
 }
 
-// promise returns after how long a call that is refused while so many wait in
-// line has a token to itself: each one is told of the token after the one before
-// it, so that they do not all come back at once. Calls that do not come back
-// leave their tokens to others, so no call is told of more than spread tokens
-// behind the line; the next one is told of the first of them again.
+// promise returns after how long there is a token for a call that is refused
+// while so many wait in line. Each refused call is promised the token after that
+// of the one before it, so that they do not all come back at once. Not all come
+// back, so at most spread tokens behind the line are promised; then the first of
+// them is promised again.
 func (b *bucket) promise(waiting int) time.Duration {
 	if b.promised < waiting || b.promised-waiting >= b.spread {
 		b.promised = waiting

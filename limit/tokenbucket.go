@@ -20,10 +20,10 @@ import (
 // ([turret.Unused]) gives its token back, to the head of the line if there is
 // one.
 //
-// The refusals say in RetryAfter when there will be a token for the call that
-// was refused: behind the line, and each behind the one refused before it, so
-// that those who come back then find one each. At most the tokens of a second,
-// or the next 16, are given out so; then it starts over with the first one.
+// RetryAfter of a refusal is when there will be a token for the refused call:
+// behind the line, and behind the tokens promised to the calls refused before.
+// At most the tokens of a second, or the next 16, are promised so; then the first
+// of them is promised again.
 //
 // The count is exact: integers, no drift, no overflow at any rate. Its methods
 // may be called concurrently. Use [NewTokenBucket].

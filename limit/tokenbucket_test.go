@@ -391,8 +391,8 @@ func TestTokenBucketAllocations(t *testing.T) {
 	}
 }
 
-// Calls that are refused at the same time and come back when they are told find
-// a token each: as many refusals as there are calls too many.
+// Calls that are refused at the same time and come back after RetryAfter find a
+// token each: there are as many refusals as calls too many.
 func TestRefusedCallsDoNotComeBackTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls = 40
@@ -419,7 +419,7 @@ func TestRefusedCallsDoNotComeBackTogether(t *testing.T) {
 	})
 }
 
-// What no call comes back for does not keep those who are refused later away.
+// Promises that no call comes back for do not keep later calls away.
 func TestPromisesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for rate, longest := range map[limit.Rate]time.Duration{

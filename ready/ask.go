@@ -21,7 +21,7 @@ const pause = 100 * time.Millisecond
 func ask(ctx context.Context, s Readier) error {
 	for {
 		err := s.Ready(ctx)
-		if err == nil || turret.Final(err) || ctx.Err() != nil {
+		if err == nil || turret.IsFinal(err) || ctx.Err() != nil {
 			return err
 		}
 		timer := time.NewTimer(pause)

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrClosed is the final error of what this package has made once it was closed.
-var ErrClosed = errors.New("closed")
+var ErrClosed = errors.New("cache closed")
 
 // A Member is a service in a [Cache]. It stands for this service, not for
 // whatever is under its key.
@@ -192,7 +192,7 @@ func (c *Cache[K, S]) Check(m *Member[K, S]) bool {
 	switch {
 	case err == nil:
 		return true
-	case turret.Final(err):
+	case turret.IsFinal(err):
 		c.fail(m, err)
 	default:
 		c.demote(m)

@@ -254,7 +254,7 @@ func TestTwoUnderOneKey(t *testing.T) {
 func TestReadyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := newCache(t)
-		if err := turret.Final(c.Ready(ended(t))); err {
+		if err := turret.IsFinal(c.Ready(ended(t))); err {
 			t.Errorf("empty: %v, want an error that is not final", err)
 		}
 		var got atomic.Int64
@@ -343,7 +343,7 @@ func TestClose(t *testing.T) {
 		c.Insert(4, opened())
 		dropped.want(t, "4 <nil>")
 		for _, ctx := range []context.Context{t.Context(), ended(t)} {
-			if err := c.Ready(ctx); !errors.Is(err, ready.ErrClosed) || !turret.Final(err) {
+			if err := c.Ready(ctx); !errors.Is(err, ready.ErrClosed) || !turret.IsFinal(err) {
 				t.Errorf("Ready: %v, want ErrClosed, which is final", err)
 			}
 		}

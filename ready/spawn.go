@@ -60,7 +60,7 @@ func (s *Spawned[Req, Res]) Ready(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if turret.Final(err) {
+	if turret.IsFinal(err) {
 		return s.fail(err)
 	}
 	q, err := s.ask()

@@ -99,7 +99,7 @@ func TestSpawnKeepsTheFinalError(t *testing.T) {
 		synctest.Wait()
 		d.set(false, errBroken)
 		synctest.Wait()
-		if !errors.Is(err, errBroken) || !turret.Final(err) {
+		if !errors.Is(err, errBroken) || !turret.IsFinal(err) {
 			t.Errorf("who waits gets %v, want the final error", err)
 		}
 		d.set(true, nil) // too late
@@ -137,7 +137,7 @@ func TestSpawnClose(t *testing.T) {
 		s.Close()
 		s.Close()
 		synctest.Wait()
-		if !errors.Is(err, ready.ErrClosed) || !turret.Final(err) || d.asking() != 0 {
+		if !errors.Is(err, ready.ErrClosed) || !turret.IsFinal(err) || d.asking() != 0 {
 			t.Errorf("who waits gets %v, want ErrClosed; %d questions go on", err, d.asking())
 		}
 		if err := s.Ready(t.Context()); !errors.Is(err, ready.ErrClosed) {

@@ -86,7 +86,7 @@ func (s *Service[Req, Res]) start() {
 	forGood := false
 	background.Go(&s.attempts, "reconnect", func() (err error) {
 		if err = s.maker.ready(s.ctx); err != nil {
-			forGood = turret.Final(err)
+			forGood = turret.IsFinal(err)
 			return err
 		}
 		if made, err = s.maker.make(s.ctx); err == nil && made == nil {

@@ -22,7 +22,7 @@ var (
 	// attempt.
 	ErrNotConnected = errors.New("not connected")
 	// ErrClosed is the final error of a service that was closed.
-	ErrClosed = errors.New("closed")
+	ErrClosed = errors.New("service closed")
 )
 
 // A Service is one that is made when it is needed, and made again when it was
@@ -97,7 +97,7 @@ func (s *Service[Req, Res]) Ready(ctx context.Context) error {
 		}
 		if way.to != nil {
 			err := way.to.service.Ready(ctx)
-			if !turret.Final(err) {
+			if !turret.IsFinal(err) {
 				return err
 			}
 			s.lose(way.to, err)
@@ -132,7 +132,7 @@ func (s *Service[Req, Res]) enter(ctx context.Context) (*connection[Req, Res], e
 		case err != nil:
 			return nil, refuse(notConnected(err), 0)
 		case way.to != nil:
-			if err := turret.ReadyNow(way.to.service); turret.Final(err) {
+			if err := turret.ReadyNow(way.to.service); turret.IsFinal(err) {
 				s.lose(way.to, err)
 			} else if s.hold(way.to) {
 				return way.to, nil

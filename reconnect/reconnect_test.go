@@ -243,7 +243,7 @@ func TestNoHotLoop(t *testing.T) {
 			defer cancel()
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				if err := s.Ready(ctx); !errors.Is(err, errRefused) || turret.Final(err) {
+				if err := s.Ready(ctx); !errors.Is(err, errRefused) || turret.IsFinal(err) {
 					t.Errorf("Ready: %v, want the last error, and not final", err)
 				}
 			})
@@ -555,10 +555,10 @@ func TestClose(t *testing.T) {
 		s.Close()
 		h.conns[0].wantClosed(t, 1)
 		wantRefusal(t, s, 0, reconnect.ErrClosed)
-		if err := s.Ready(t.Context()); !errors.Is(err, reconnect.ErrClosed) || !turret.Final(err) {
+		if err := s.Ready(t.Context()); !errors.Is(err, reconnect.ErrClosed) || !turret.IsFinal(err) {
 			t.Errorf("Ready: %v, want ErrClosed, and final", err)
 		}
-		if got, want := s.String(), "reconnect: not connected: closed"; got != want {
+		if got, want := s.String(), "reconnect: not connected: service closed"; got != want {
 			t.Errorf("prints as %q, want %q", got, want)
 		}
 	})
@@ -592,7 +592,7 @@ func TestCloseWhileNotConnected(t *testing.T) {
 				synctest.Wait()
 				s.Close()
 				synctest.Wait()
-				if !errors.Is(readyErr, reconnect.ErrClosed) || !turret.Final(readyErr) {
+				if !errors.Is(readyErr, reconnect.ErrClosed) || !turret.IsFinal(readyErr) {
 					t.Errorf("Ready: %v, want ErrClosed, and final", readyErr)
 				}
 				if name != "pause" && !errors.Is(callErr, reconnect.ErrClosed) || !errors.Is(callErr, turret.ErrNotReady) {
@@ -614,7 +614,7 @@ func TestMakerFailsForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := reconnect.New(badMaker{errReset}, "host", steady)
 		defer s.Close()
-		if err := s.Ready(t.Context()); !errors.Is(err, errReset) || !turret.Final(err) {
+		if err := s.Ready(t.Context()); !errors.Is(err, errReset) || !turret.IsFinal(err) {
 			t.Errorf("Ready: %v, want the maker's final error", err)
 		}
 		wantRefusal(t, s, 0, errReset)

@@ -49,7 +49,7 @@ type shedder[Req, Res any] struct {
 
 // Ready is nil, or the inner service's final error.
 func (s *shedder[Req, Res]) Ready(ctx context.Context) error {
-	if err := s.ask(ctx); turret.Final(err) {
+	if err := s.ask(ctx); turret.IsFinal(err) {
 		return err
 	}
 	return nil
@@ -57,7 +57,7 @@ func (s *shedder[Req, Res]) Ready(ctx context.Context) error {
 
 func (s *shedder[Req, Res]) Call(ctx context.Context, req Req) (res Res, err error) {
 	if err := s.ask(ctx); err != nil {
-		if turret.Final(err) {
+		if turret.IsFinal(err) {
 			return res, err
 		}
 		s.refused.Add(1)

@@ -287,13 +287,13 @@ func readinessCases[Req, Res any]() []layerCase[Req, Res] {
 			"not ready", "While the inner service has no room Ready waits; with a context that ends, or has ended, it answers that it is not ready now. It is nil when there is room.",
 			func(s subject) {
 				open := s.inner.shut()
-				if c := s.ready(ended); !c.returned || c.err == nil && !s.traits.OwnReady || turret.Final(c.err) {
+				if c := s.ready(ended); !c.returned || c.err == nil && !s.traits.OwnReady || turret.IsFinal(c.err) {
 					s.Fatalf("Ready with an ended context: %v, want turret.ErrNotReady", c)
 				}
 				gives, waits := s.ready(nil), s.ready(nil)
 				gives.cancel()
 				synctest.Wait()
-				if !gives.returned || gives.err == nil && !s.traits.OwnReady || turret.Final(gives.err) {
+				if !gives.returned || gives.err == nil && !s.traits.OwnReady || turret.IsFinal(gives.err) {
 					s.Errorf("Ready whose context ends: %v, want turret.ErrNotReady", gives)
 				}
 				if !waits.waits() && !s.traits.OwnReady {
@@ -338,7 +338,7 @@ func readinessCases[Req, Res any]() []layerCase[Req, Res] {
 					s.Errorf("Call: %v, want the error of the inner service", c)
 				}
 				for _, change := range []func(context.Context) context.Context{nil, ended} {
-					if c := s.finish(s.ready(change)); !errors.Is(c.err, errGone) || !turret.Final(c.err) {
+					if c := s.finish(s.ready(change)); !errors.Is(c.err, errGone) || !turret.IsFinal(c.err) {
 						s.Errorf("Ready: %v, want the error of the inner service, which is final", c)
 					}
 				}

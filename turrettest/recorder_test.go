@@ -32,9 +32,7 @@ func ExampleRecorder() {
 	// recorder: 0 inside, 2 over
 }
 
-func TestRecorderIsAGate(t *testing.T) {
-	var _ turret.Gate = turrettest.NewRecorder()
-}
+var _ turret.Gate = (*turrettest.Recorder)(nil)
 
 func TestRecorderRefusesToRecordTwice(t *testing.T) {
 	r := turrettest.NewRecorder()

@@ -47,8 +47,18 @@ func (m *Map[K, V]) Get(k K, make func(K) V) V {
 	if v, ok := m.Load(k); ok {
 		return v
 	}
-	return m.add(k, make(k))
+	v := make(k)
+	if m.Len() < m.most() {
+		return m.add(k, v)
+	}
+	// A full map stays full: keys that a peer makes up cost no lock.
+	if first, ok := m.Load(k); ok {
+		return first
+	}
+	return v
 }
+
+func (m *Map[K, V]) most() int { return cmp.Or(m.Max, DefaultMax) }
 
 // add keeps v as the value of k, unless there is one or the map is full, and
 // returns what is to be used.
@@ -60,7 +70,7 @@ func (m *Map[K, V]) add(k K, v V) V {
 		if first, ok := (*known)[k]; ok {
 			return first
 		}
-		if len(*known) >= cmp.Or(m.Max, DefaultMax) {
+		if len(*known) >= m.most() {
 			return v
 		}
 		next = maps.Clone(*known)

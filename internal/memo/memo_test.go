@@ -78,3 +78,28 @@ func TestMapDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations, want none for a key that is known", n)
 	}
 }
+
+// Keys that come when the map is full wait for no lock.
+func TestFullMapTakesNoLock(t *testing.T) {
+	m := Map[int, string]{Max: 1}
+	made := 0
+	m.Get(1, spell(&made))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if got := m.Get(2, spell(&made)); got != "2" || m.Len() != 1 {
+		t.Errorf("got %q, and the map holds %d values", got, m.Len())
+	}
+}
+
+// A key that comes while another one fills the map does not overfill it.
+func TestMapFilledMeanwhile(t *testing.T) {
+	m := Map[int, string]{Max: 1}
+	made := 0
+	m.Get(2, func(k int) string {
+		m.Get(1, spell(&made))
+		return fmt.Sprint(k)
+	})
+	if m.Len() != 1 {
+		t.Errorf("the map holds %d values, want 1", m.Len())
+	}
+}

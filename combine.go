@@ -61,7 +61,7 @@ type errMapped[Req, Res any] struct {
 
 func (s *errMapped[Req, Res]) Ready(ctx context.Context) error {
 	err := s.Service.Ready(ctx)
-	if !Final(err) {
+	if !IsFinal(err) {
 		return err
 	}
 	return s.f(err)
@@ -170,3 +170,70 @@ func mustFunction(constructor string, missing bool) {
 		misused(constructor, "function", nil, "non-nil")
 	}
 }
+
+// ErrNone is the error of an [Optional] without a service. The refusal that a
+// call gets, a [*Refusal] of KindUnavailable with the reason NO_SERVICE, matches
+// it.
+var ErrNone = errors.New("no service")
+
+// ReasonNoService is the reason of the refusals of an empty [Optional].
+const ReasonNoService = "NO_SERVICE"
+
+// Optional returns s, or, if s is nil, a [Service] that refuses every call with
+// [ErrNone]. That one is always ready, as Tower's is: a wait would
+// be for nothing. To leave out a layer no Optional is needed: [Stack] skips a
+// nil one.
+func Optional[Req, Res any](s Service[Req, Res]) Service[Req, Res] {
+	if s == nil {
+		return none[Req, Res]{}
+	}
+	return s
+}
+
+var errNoService = &Refusal{Kind: KindUnavailable, Layer: "optional", Reason: ReasonNoService, Err: ErrNone}
+
+type none[Req, Res any] struct{}
+
+func (none[Req, Res]) Ready(context.Context) error { return nil }
+
+func (none[Req, Res]) Call(context.Context, Req) (res Res, err error) { return res, errNoService }
+
+func (none[Req, Res]) String() string { return "none" }
+
+// A Maker is a service that makes services. Its request says which one (an
+// address, a tenant), its result is the service. As it is a Service itself,
+// layers go around it: a timeout for connecting, a limit of connections that are
+// being made at a time.
+//
+//	var dial turret.Maker[string, Req, Res] = turret.ServiceFunc(
+//		func(ctx context.Context, address string) (turret.Service[Req, Res], error) { ... })
+//
+// The function has to return a Service, not a type that is one. What a Maker has
+// made belongs to its caller, which may close it if that type has a Close. Package
+// reconnect does.
+type Maker[Target, Req, Res any] = Service[Target, Service[Req, Res]]
+
+// Shared returns a [Maker] that gives out s for every target. It is ready at
+// once, until s has failed for good: it then gives out no more and fails in turn,
+// where Tower's goes on with what is dead (tower issue 624).
+func Shared[Target, Req, Res any](s Service[Req, Res]) Maker[Target, Req, Res] {
+	return shared[Target, Req, Res]{s}
+}
+
+type shared[Target, Req, Res any] struct{ service Service[Req, Res] }
+
+func (s shared[Target, Req, Res]) Ready(context.Context) error {
+	if err := ReadyNow(s.service); IsFinal(err) {
+		return err
+	}
+	return nil
+}
+
+func (s shared[Target, Req, Res]) Call(ctx context.Context, _ Target) (Service[Req, Res], error) {
+	if err := s.Ready(ctx); err != nil {
+		return nil, unsent(err)
+	}
+	return s.service, nil
+}
+
+func (s shared[Target, Req, Res]) String() string { return "shared" }

@@ -82,11 +82,11 @@ func TestCombinatorsForwardReady(t *testing.T) {
 				t.Errorf("with room: %v, want nil", err)
 			}
 			inner.Allow(0)
-			if err := turret.ReadyNow(s); !errors.Is(err, turret.ErrNotReady) || turret.Final(err) {
+			if err := turret.ReadyNow(s); !errors.Is(err, turret.ErrNotReady) || turret.IsFinal(err) {
 				t.Errorf("without room: %v, want the inner service's ErrNotReady", err)
 			}
 			inner.Fail(errBoom)
-			if err := s.Ready(t.Context()); !errors.Is(err, errBoom) || !turret.Final(err) {
+			if err := s.Ready(t.Context()); !errors.Is(err, errBoom) || !turret.IsFinal(err) {
 				t.Errorf("failed for good: %v, want the inner service's error", err)
 			}
 		})
@@ -97,7 +97,7 @@ func TestMapErrOfReadiness(t *testing.T) {
 	inner := turrettest.NewMock[string, string](t)
 	s := turret.MapErr[string, string](func(error) error { return errors.New("mapped") })(inner)
 	inner.Allow(0)
-	if err := turret.ReadyNow(s); turret.Final(err) {
+	if err := turret.ReadyNow(s); turret.IsFinal(err) {
 		t.Errorf("not ready now: %v: the layer has made it final", err)
 	}
 	inner.Fail(errBoom)
@@ -269,7 +269,7 @@ func TestFinal(t *testing.T) {
 		"one that was sent":   {turret.Sent(errRefused), true},
 	}
 	for name, tt := range tests {
-		if got := turret.Final(tt.err); got != tt.want {
+		if got := turret.IsFinal(tt.err); got != tt.want {
 			t.Errorf("%s: %t, want %t", name, got, tt.want)
 		}
 	}
@@ -323,7 +323,7 @@ func TestSharedOfAFailedService(t *testing.T) {
 		}
 	}
 	inner.Fail(errBoom)
-	if err := maker.Ready(t.Context()); !errors.Is(err, errBoom) || !turret.Final(err) {
+	if err := maker.Ready(t.Context()); !errors.Is(err, errBoom) || !turret.IsFinal(err) {
 		t.Errorf("Ready: %v, want the service's final error", err)
 	}
 	if s, err := maker.Call(t.Context(), 0); s != nil || !errors.Is(err, errBoom) || !errors.Is(err, turret.ErrNotReady) {
