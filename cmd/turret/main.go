@@ -4,6 +4,7 @@
 //	turret policy explain policy.yaml /package.Service/Method
 //	turret policy diff old.yaml new.yaml
 //	turret policy import service_config.json
+//	turret top http://localhost:8080/debug/turret    # a status page on the terminal
 //
 // turret COMMAND -h explains a command. The exit status is 0 if all is well, 1 if
 // something was found, and 2 if the command could not be carried out.
@@ -34,6 +35,7 @@ type streams struct {
 // commands are all subcommands.
 var commands = []command{
 	{"policy", "check, explain, compare and import policies", runPolicy},
+	{"top", "show a status page on the terminal", runTop},
 }
 
 // The errors below are what a command ends with when it has said all there is to
