@@ -229,6 +229,9 @@ func TestAnEngineThatIsAwayForTenSeconds(t *testing.T) {
 				if got := float64(f.between(11*time.Second, 20*time.Second)) / 9000; got < tt.least || got > tt.most {
 					t.Errorf("%.3f of the limit while the engine is away, want %v to %v", got, tt.least, tt.most)
 				}
+				t.Logf("calls a second with the engine %d, without it %d, in the first seconds of its return %d and %d",
+					f.between(time.Second, 10*time.Second)/9, f.between(11*time.Second, 20*time.Second)/9,
+					f.between(20*time.Second, 21*time.Second), f.between(21*time.Second, 22*time.Second))
 				if got := f.between(21*time.Second, 22*time.Second); got < 950 {
 					t.Errorf("%d calls in the second second after the engine is back, want 950 at least", got)
 				}
