@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/comeback"
 	"github.com/turret-go/turret/internal/tried"
 )
@@ -54,7 +53,7 @@ func (c *call) end(d balancer.DoneInfo) {
 	if c.stream {
 		endStream(c.ctx, e, now, &c.visit, d)
 	} else {
-		o, retryAfter := outcome(c.ctx, d)
+		o, retryAfter := outcome(c.ctx, d, e.config.Load().classify)
 		e.finish(&c.visit, now, o, retryAfter)
 	}
 	c.endpoint, c.ctx, c.inner, c.ticket.Ref, c.tracker = nil, nil, nil, nil, nil
@@ -68,7 +67,7 @@ func (c *call) end(d balancer.DoneInfo) {
 func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer.DoneInfo) {
 	record := tried.FromContext(ctx)
 	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
-		o, retryAfter := outcome(ctx, d)
+		o, retryAfter := outcome(ctx, d, e.config.Load().classify)
 		e.finish(v, now, o, retryAfter)
 		return
 	}
@@ -78,23 +77,23 @@ func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer
 	e.clock(now, v.passes, turret.Unused, 0)
 	pass := v.passes
 	record.Await(func(err error) {
-		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true})
+		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true}, e.config.Load().classify)
 		e.judge(e.pool.now(), pass, o)
 	})
 }
 
 // outcome reads what gRPC says about the end of a call, and for how long the
 // endpoint asked to be left alone.
-func outcome(ctx context.Context, d balancer.DoneInfo) (turret.Outcome, time.Duration) {
+func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (turret.Outcome, time.Duration) {
 	switch {
 	case d.Err == nil && !d.BytesSent:
 		return turret.Unused, 0 // the connection was lost between pick and use
 	case d.Err == nil && !d.BytesReceived:
 		return turret.Failure, 0 // an answer has headers: a stream that was cut
 	case d.Err == nil:
-		return turret.Success, 0
+		return classify(ctx, nil), 0
 	}
-	o := interceptors.Classify(ctx, nil, nil, d.Err)
+	o := classify(ctx, d.Err)
 	if o != turret.Failure && o != turret.Overload {
 		return o, 0
 	}

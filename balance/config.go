@@ -64,6 +64,12 @@ type Config struct {
 	// goes by. 0 means 2 s. Negative: none.
 	SlowStart time.Duration
 
+	// Classifier is the name of a function that says how calls went, which
+	// [RegisterClassifier] was given. "" means [interceptors.Classify]. A name that
+	// is not registered is an error. A [Balancer] has a parameter for it and takes
+	// no notice of this field.
+	Classifier string
+
 	// Seed makes the random choices repeatable, for experiments. 0 means to
 	// choose differently each time, which is what clients should do.
 	Seed uint64
@@ -170,6 +176,8 @@ func (c Config) Validate() error {
 		return invalid("Limit", c.Limit, "at least 0 (0 means none)")
 	case math.IsNaN(c.MaxBanned) || c.MaxBanned > 1:
 		return invalid("MaxBanned", c.MaxBanned, fmt.Sprintf("at most 1 (0 means %v, negative none)", defaultMaxBanned))
+	case c.Classifier != "" && classifierOf(c.Classifier) == nil:
+		return invalid("Classifier", c.Classifier, "a name that RegisterClassifier was given")
 	case c.SlowStart > math.MaxInt64/2:
 		return invalid("SlowStart", c.SlowStart, fmt.Sprintf("at most %v", time.Duration(math.MaxInt64/2)))
 	}

@@ -37,9 +37,9 @@
 //
 // # What is known of an endpoint
 //
-// It outlives pickers, lost connections and resolver updates. It ends when the
-// resolver no longer names the endpoint, when the policy's configuration
-// changes, and when the channel becomes idle, by default after 30 minutes
+// It outlives pickers, lost connections, resolver updates and changes of the
+// policy's configuration. It ends a minute after the resolver has stopped naming
+// the endpoint, and when the channel becomes idle, by default after 30 minutes
 // without calls: gRPC then closes the policy.
 //
 // Application errors and what callers cancel say nothing against an endpoint.

@@ -82,6 +82,7 @@ type world struct {
 	resolver *manual.Resolver
 	conn     *grpc.ClientConn
 	client   testpb.TestServiceClient
+	options  []grpc.DialOption // of conn
 }
 
 // inWorld runs f; nothing may be left running after it.
@@ -111,7 +112,7 @@ func inWorld(t *testing.T, backends int, serviceConfig string, f func(w *world),
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.conn, w.client = conn, testpb.NewTestServiceClient(conn)
+		w.conn, w.client, w.options = conn, testpb.NewTestServiceClient(conn), opts
 		conn.Connect()
 		time.Sleep(time.Second)
 		f(w)

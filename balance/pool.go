@@ -33,10 +33,13 @@ func (p *pool) now() int64 { return int64(time.Since(p.base)) }
 type settings struct {
 	Config
 
-	random func() uint64 // may be called concurrently
+	random   func() uint64 // may be called concurrently
+	classify Classifier
 }
 
-func newSettings(c Config) *settings { return &settings{c, randomness(c.Seed)} }
+func newSettings(c Config) *settings {
+	return &settings{c, randomness(c.Seed), classifierOf(c.Classifier)}
+}
 
 // randomness returns a source of random words that may be called concurrently.
 func randomness(seed uint64) func() uint64 {
