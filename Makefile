@@ -73,6 +73,10 @@ mutants: ## break each promise that test/mutants/ names, and check that its test
 quickstart: ## the README's example: three servers and a client, with and without a stack
 	go run ./examples/quickstart
 
+.PHONY: screenshots
+screenshots: ## pictures of the quickstart's status page into doc/statusz/, with Chromium
+	@SCREENSHOTS=$(CURDIR)/doc/statusz .ci/run browser
+
 .PHONY: ci
 ci: ## everything that CI does, in its order (about ten minutes the first time)
 	@.ci/run
