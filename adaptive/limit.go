@@ -63,7 +63,7 @@ type Limit struct {
 	// nor the mutex to say so. It changes with the mutex held.
 	closed atomic.Bool
 	// turned counts the calls that TryEnter has turned away because of closed, and
-	// that the gate has not been told of.
+	// that the gate has not counted yet.
 	turned atomic.Int64
 
 	mu    sync.Mutex

@@ -19,7 +19,7 @@ type Config struct {
 	// Endpoints is how many endpoints of one channel are listed, those that
 	// matter first; 0: 100. At most 1,000.
 	Endpoints int
-	// Methods is how many methods are told apart; those that come later count
+	// Methods is how many methods are distinguished; those that come later count
 	// as one, "_OTHER". 0: 200. At most 1,000.
 	Methods int
 }

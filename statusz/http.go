@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 )
 
 var (
@@ -95,4 +96,27 @@ func send(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	_, _ = w.Write(body)
+}
+
+// render returns the page in HTML.
+func (p *Page) render() ([]byte, error) {
+	view := p.View()
+	var b bytes.Buffer
+	p.mu.Lock() // guards the curves
+	defer p.mu.Unlock()
+	err := pageTemplate.Execute(&b, p.shown(view))
+	return b.Bytes(), err
+}
+
+// shown returns what the template is given of view. Curves reach back as far as
+// there is something to show. It needs p.mu.
+func (p *Page) shown(view View) shown {
+	keep := p.history.keep
+	for _, part := range [...]int{10, 5, 2} {
+		if n := p.history.keep / part; n >= curvePoints && p.history.look <= n {
+			keep = n
+			break
+		}
+	}
+	return shown{View: view, keep: keep, Reach: time.Duration(keep) * p.config.Interval}
 }

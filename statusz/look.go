@@ -237,3 +237,133 @@ func (f figures) notes() []string {
 	}
 	return notes
 }
+
+// methods adds the methods, the busiest first.
+func (l *look) methods(all *methods) (t sums) {
+	for _, m := range *all.all.Load() {
+		calls, failed, by := m.counts()
+		name := strings.TrimPrefix(m.key.method, "/")
+		made := Method{
+			Side: m.key.side.String(), Kind: m.key.kind.String(), Method: name,
+			InFlight: max(0, m.inFlight.Load()), Calls: calls, Codes: by,
+			P50: m.quantile(0.5), P99: m.quantile(0.99),
+		}
+		key := "method/" + made.Side + "/" + made.Kind + "/" + name
+		l.history.fromZero(key)
+		l.history.fromZero(key + "#failed")
+		made.Rate, made.curve = l.history.count(key, float64(calls))
+		rate, bad := l.history.count(key+"#failed", float64(failed))
+		if mean := made.curve.mean(60); mean > 0 {
+			made.Failed = min(1, bad.mean(60)/mean)
+		}
+		t.any = true
+		t.calls += made.Rate
+		t.failed += rate
+		t.inFlight += made.InFlight
+		l.view.Methods = append(l.view.Methods, made)
+	}
+	slices.SortFunc(l.view.Methods, func(a, b Method) int {
+		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Calls, a.Calls),
+			cmp.Compare(a.Side, b.Side), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Kind, b.Kind))
+	})
+	listed := min(len(l.view.Methods), mostRows)
+	l.view.MoreMethods = len(l.view.Methods) - listed
+	l.view.Methods = l.view.Methods[:listed]
+	if n := all.beyond.Load(); n > 0 {
+		l.find(rankLost, "methods", fmt.Sprintf("are more than %d: %s calls are counted as %s", all.most, num(float64(n)), otherMethod),
+			"Raise Config.Methods if they are real. Callers may make names up where a handler takes unknown services.")
+	}
+	return t
+}
+
+// totals adds the six figures of the process.
+func (l *look) totals(t sums) {
+	rate := map[string]float64{}
+	for _, e := range l.view.Events {
+		rate[e.What] += e.Rate
+	}
+	share := 0.0
+	if t.calls > 0 {
+		share = 100 * min(1, t.failed/t.calls)
+	}
+	for _, total := range []Total{
+		{Name: "calls", Unit: "/s", Value: t.calls},
+		{Name: "failed", Unit: "%", Value: share},
+		{Name: "in flight", Value: float64(t.inFlight)},
+		{Name: "refused", Unit: "/s", Value: rate["refused"]},
+		{Name: "retries", Unit: "/s", Value: rate["retry"]},
+		{Name: "timeouts", Unit: "/s", Value: rate["timeout"]},
+	} {
+		total.curve = l.history.gauge("total/"+total.Name, total.Value)
+		l.view.Totals = append(l.view.Totals, total)
+	}
+}
+
+// channel adds a channel and its endpoints.
+func (l *look) channel(t tree) {
+	n := &t.node
+	f := figuresOf(n)
+	c := Channel{Name: cmp.Or(n.Name, t.name), Title: n.Title, More: n.More}
+	c.Bans = f.sum("bans")
+	key := "channel/" + t.name
+	total := 0.0
+	for i := range n.Children {
+		child := &n.Children[i]
+		if child.Kind != "endpoint" {
+			continue
+		}
+		if l.rows--; l.rows < 0 {
+			c.More++
+			continue
+		}
+		e := l.endpoint(key+"/"+child.Name, c.Name, child)
+		total += e.Calls
+		c.Endpoints = append(c.Endpoints, e)
+	}
+	c.Known = len(c.Endpoints) + c.More
+	c.InUse = int(f.value("endpoints_in_use"))
+	for i := range c.Endpoints {
+		if total > 0 {
+			c.Endpoints[i].Share = c.Endpoints[i].Calls / total
+		}
+	}
+	l.describes(c.Name, n, f)
+	l.judgeChannel(&c, f)
+	l.view.Channels = append(l.view.Channels, c)
+}
+
+func (l *look) endpoint(key, channel string, n *turret.Node) Endpoint {
+	f := figuresOf(n)
+	e := Endpoint{
+		Name: n.Name, State: f.text("state"), Why: f.text("why"),
+		InFlight: f.value("in_flight"), Latency: f.value("latency"), Bans: f.sum("bans"),
+	}
+	e.Calls, e.curve = l.history.count(key, f.value("calls"))
+	e.Failed, _ = l.history.count(key+"#failed", f.value("failures"))
+	if e.State != "in_use" {
+		e.Latency = 0 // it is of the last call that succeeded
+	}
+	l.connection(key, e.Name+" of "+channel, e.State)
+	l.describes(e.Name, n, f)
+	for i := range n.Children { // its own layers: what is wrong with them
+		if l.budget > 0 {
+			l.part(fmt.Sprintf("%s/%d", key, i), e.Name, &n.Children[i], 0)
+		}
+	}
+	return e
+}
+
+// connection notes whether an endpoint can be reached. Bans come with their
+// evidence, as transitions.
+func (l *look) connection(key, where, state string) {
+	switch state {
+	case "unreachable":
+		l.state(key, where, "cannot be reached", "", true)
+	case "in_use":
+		l.state(key, where, "connected", "", false)
+	default:
+		if before, known := l.states[key]; known {
+			l.seen[key] = before
+		}
+	}
+}

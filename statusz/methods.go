@@ -20,7 +20,7 @@ import (
 // otherMethod stands for all methods beyond Config.Methods.
 const otherMethod = "_OTHER"
 
-// mostName is the longest method that is told apart, in bytes.
+// mostName is the longest method that is distinguished, in bytes.
 const mostName = 200
 
 type methodKey struct {
@@ -134,23 +134,6 @@ func (m *method) counts() (calls, failed uint64, by map[string]uint64) {
 		}
 	}
 	return calls, failed, by
-}
-
-// Layer returns a layer that counts calls by method and code, measures how long
-// they take, and notes of refusals, retries and timeouts inside it which method
-// was the last. Make it the outermost layer of a stack but one: inside Recover.
-// It is optional: without it the page has no methods. One Layer may be used in
-// several stacks.
-func (p *Page) Layer() interceptors.Layer {
-	observe := interceptors.Observe(p.happened)
-	return func(inner interceptors.Service) interceptors.Service {
-		return &methodService{Service: observe(inner), inner: inner, methods: p.methods}
-	}
-}
-
-// happened notes the last call of each kind of event.
-func (p *Page) happened(_ context.Context, e interceptors.Event) {
-	p.samples.note(e, time.Now())
 }
 
 type methodService struct {

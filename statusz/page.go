@@ -13,7 +13,7 @@
 // Describe is on it like any other. [Page.Layer] adds the methods; it is the only
 // part that calls pay for.
 //
-// # Who may see it
+// # Access
 //
 // The page has no payloads, no metadata and no identities of callers. It has the
 // names of methods, and the addresses of servers that are called. Mount it where
@@ -26,17 +26,17 @@ package statusz
 
 import (
 	"cmp"
-	"fmt"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
+	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -240,63 +240,19 @@ type sums struct {
 	any           bool
 }
 
-// methods adds the methods, the busiest first.
-func (l *look) methods(all *methods) (t sums) {
-	for _, m := range *all.all.Load() {
-		calls, failed, by := m.counts()
-		name := strings.TrimPrefix(m.key.method, "/")
-		made := Method{
-			Side: m.key.side.String(), Kind: m.key.kind.String(), Method: name,
-			InFlight: max(0, m.inFlight.Load()), Calls: calls, Codes: by,
-			P50: m.quantile(0.5), P99: m.quantile(0.99),
-		}
-		key := "method/" + made.Side + "/" + made.Kind + "/" + name
-		l.history.fromZero(key)
-		l.history.fromZero(key + "#failed")
-		made.Rate, made.curve = l.history.count(key, float64(calls))
-		rate, bad := l.history.count(key+"#failed", float64(failed))
-		if mean := made.curve.mean(60); mean > 0 {
-			made.Failed = min(1, bad.mean(60)/mean)
-		}
-		t.any = true
-		t.calls += made.Rate
-		t.failed += rate
-		t.inFlight += made.InFlight
-		l.view.Methods = append(l.view.Methods, made)
+// Layer returns a layer that counts calls by method and code, measures how long
+// they take, and notes of refusals, retries and timeouts inside it which method
+// was the last. Make it the outermost layer of a stack but one: inside Recover.
+// It is optional: without it the page has no methods. One Layer may be used in
+// several stacks.
+func (p *Page) Layer() interceptors.Layer {
+	observe := interceptors.Observe(p.happened)
+	return func(inner interceptors.Service) interceptors.Service {
+		return &methodService{Service: observe(inner), inner: inner, methods: p.methods}
 	}
-	slices.SortFunc(l.view.Methods, func(a, b Method) int {
-		return cmp.Or(cmp.Compare(b.Rate, a.Rate), cmp.Compare(b.Calls, a.Calls),
-			cmp.Compare(a.Side, b.Side), cmp.Compare(a.Method, b.Method), cmp.Compare(a.Kind, b.Kind))
-	})
-	listed := min(len(l.view.Methods), mostRows)
-	l.view.MoreMethods = len(l.view.Methods) - listed
-	l.view.Methods = l.view.Methods[:listed]
-	if n := all.beyond.Load(); n > 0 {
-		l.find(rankLost, "methods", fmt.Sprintf("are more than %d: %s calls are counted as %s", all.most, num(float64(n)), otherMethod),
-			"Raise Config.Methods if they are real. Callers may make names up where a handler takes unknown services.")
-	}
-	return t
 }
 
-// totals adds the six figures of the process.
-func (l *look) totals(t sums) {
-	rate := map[string]float64{}
-	for _, e := range l.view.Events {
-		rate[e.What] += e.Rate
-	}
-	share := 0.0
-	if t.calls > 0 {
-		share = 100 * min(1, t.failed/t.calls)
-	}
-	for _, total := range []Total{
-		{Name: "calls", Unit: "/s", Value: t.calls},
-		{Name: "failed", Unit: "%", Value: share},
-		{Name: "in flight", Value: float64(t.inFlight)},
-		{Name: "refused", Unit: "/s", Value: rate["refused"]},
-		{Name: "retries", Unit: "/s", Value: rate["retry"]},
-		{Name: "timeouts", Unit: "/s", Value: rate["timeout"]},
-	} {
-		total.curve = l.history.gauge("total/"+total.Name, total.Value)
-		l.view.Totals = append(l.view.Totals, total)
-	}
+// happened notes the last call of each kind of event.
+func (p *Page) happened(_ context.Context, e interceptors.Event) {
+	p.samples.note(e, time.Now())
 }

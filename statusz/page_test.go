@@ -377,7 +377,7 @@ func TestChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Config{})
 		defer p.Close()
-		b := breaker.New(breaker.Config{Consecutive: 1})
+		b := breaker.New(breaker.Config{Consecutive: 1, Backoff: retry.Backoff{Base: time.Hour}})
 		p.Add("front", b)
 		time.Sleep(2 * time.Second)
 		ticket, err := b.TryEnter(t.Context())

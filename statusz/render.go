@@ -1,7 +1,6 @@
 package statusz
 
 import (
-	"bytes"
 	"html/template"
 	"maps"
 	"slices"
@@ -11,29 +10,6 @@ import (
 
 // mostCurves is how many rows of one table have a curve.
 const mostCurves = 25
-
-// render returns the page in HTML.
-func (p *Page) render() ([]byte, error) {
-	view := p.View()
-	var b bytes.Buffer
-	p.mu.Lock() // guards the curves
-	defer p.mu.Unlock()
-	err := pageTemplate.Execute(&b, p.shown(view))
-	return b.Bytes(), err
-}
-
-// shown returns what the template is given of view. Curves reach back as far as
-// there is something to show. It needs p.mu.
-func (p *Page) shown(view View) shown {
-	keep := p.history.keep
-	for _, part := range [...]int{10, 5, 2} {
-		if n := p.history.keep / part; n >= curvePoints && p.history.look <= n {
-			keep = n
-			break
-		}
-	}
-	return shown{View: view, keep: keep, Reach: time.Duration(keep) * p.config.Interval}
-}
 
 // shown is what the template is given.
 type shown struct {

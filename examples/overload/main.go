@@ -132,7 +132,7 @@ type busy struct {
 	workers chan struct{}
 }
 
-// Unary waits for a worker, and then takes its time whether anybody still waits
+// Unary waits for a worker, and then takes its time whether the caller still waits
 // for the answer or not, as most work does.
 func (b *busy) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
 	select {
