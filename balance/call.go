@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/comeback"
+	"github.com/turret-go/turret/internal/pushback"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -98,7 +98,7 @@ func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (tur
 		return o, 0
 	}
 	after, said := askedFor(d)
-	if pushback, pushed := comeback.InTrailer(d.Trailer); pushed && pushback < 0 {
+	if after, pushed := pushback.InTrailer(d.Trailer); pushed && after < 0 {
 		said = false // its own retries were in vain: that is no overload
 	}
 	if said && status.Code(d.Err) == codes.Unavailable {
@@ -111,9 +111,9 @@ func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (tur
 // trailer or in the status, and whether it did. One that says not to come back
 // does not say for how long: 0.
 func askedFor(d balancer.DoneInfo) (time.Duration, bool) {
-	after, said := comeback.InTrailer(d.Trailer)
+	after, said := pushback.InTrailer(d.Trailer)
 	if !said {
-		after, said = comeback.InStatus(status.Convert(d.Err))
+		after, said = pushback.InStatus(status.Convert(d.Err))
 	}
 	return max(0, after), said
 }

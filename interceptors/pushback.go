@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/comeback"
+	"github.com/turret-go/turret/internal/pushback"
 )
 
 // pushbackError is the error of an attempt whose server said when to come back.
@@ -30,7 +30,7 @@ func withPushback(err error, trailer metadata.MD) error {
 	if err == nil {
 		return nil
 	}
-	after, said := comeback.InTrailer(trailer)
+	after, said := pushback.InTrailer(trailer)
 	if !said {
 		return err
 	}
@@ -45,19 +45,19 @@ func askedDelay(err error) (delay time.Duration, said bool) {
 		return p.after, true
 	}
 	if s, ok := errors.AsType[grpcStatus](err); ok {
-		return comeback.InStatus(s.GRPCStatus())
+		return pushback.InStatus(s.GRPCStatus())
 	}
 	return 0, false
 }
 
-// pushback returns the trailer that tells a client when to come back, if err is
-// a refusal of this stack that knows it, and nil otherwise.
-func pushback(err error) metadata.MD {
+// pushbackTrailer returns the trailer that tells a client when to come back, if
+// err is a refusal of this stack that knows it, and nil otherwise.
+func pushbackTrailer(err error) metadata.MD {
 	r, ok := errors.AsType[*turret.Refusal](err)
 	if !ok || r.RetryAfter <= 0 {
 		return nil
 	}
 	// Rounded up: a client that comes back too early is refused again.
 	ms := (r.RetryAfter-1)/time.Millisecond + 1
-	return metadata.MD{comeback.Key: {strconv.FormatInt(int64(ms), 10)}}
+	return metadata.MD{pushback.Key: {strconv.FormatInt(int64(ms), 10)}}
 }

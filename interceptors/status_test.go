@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/comeback"
+	"github.com/turret-go/turret/internal/pushback"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/timeout"
 )
@@ -60,7 +60,7 @@ func errorTree(program []byte) error {
 		turret.Sent,
 		edge,
 		handled,
-		func(err error) error { return withPushback(err, metadata.MD{comeback.Key: {"5"}}) },
+		func(err error) error { return withPushback(err, metadata.MD{pushback.Key: {"5"}}) },
 		func(err error) error { return &timeout.Error{After: time.Second, Err: err} },
 		func(err error) error { return &turret.Refusal{Layer: "y", Err: err} },
 		func(err error) error { return &retry.InterruptedError{Err: context.Canceled, Last: err} },
@@ -154,7 +154,7 @@ func TestStatusBehindManyPushbacks(t *testing.T) {
 	asked := 0
 	var err error = countedError{errors.New("down"), &asked}
 	for range 20 {
-		err = withPushback(err, metadata.MD{comeback.Key: {"5"}})
+		err = withPushback(err, metadata.MD{pushback.Key: {"5"}})
 	}
 	if got := Status(err); got.Code() != codes.Unavailable || asked > 100 {
 		t.Errorf("%v, and the error was asked %d times for its status", got, asked)
@@ -292,7 +292,7 @@ func TestParsePushback(t *testing.T) {
 		{[]string{"9223372036855"}, -1}, // more than a Duration holds
 		{[]string{"99999999999999999999"}, -1},
 	} {
-		if got, _ := comeback.InTrailer(metadata.MD{comeback.Key: tt.values}); got != tt.want {
+		if got, _ := pushback.InTrailer(metadata.MD{pushback.Key: tt.values}); got != tt.want {
 			t.Errorf("pushback %q is %v, want %v", tt.values, got, tt.want)
 		}
 	}
@@ -305,18 +305,18 @@ func FuzzPushback(f *testing.F) {
 	}
 	f.Add(int64(1), "17")
 	f.Fuzz(func(t *testing.T, ns int64, text string) {
-		if got, _ := comeback.InTrailer(metadata.Pairs(comeback.Key, text)); got < -1 || got%time.Millisecond != 0 && got != -1 {
+		if got, _ := pushback.InTrailer(metadata.Pairs(pushback.Key, text)); got < -1 || got%time.Millisecond != 0 && got != -1 {
 			t.Errorf("pushback %q is %v", text, got)
 		}
 		after := time.Duration(ns)
-		md := pushback(&turret.Refusal{RetryAfter: after})
+		md := pushbackTrailer(&turret.Refusal{RetryAfter: after})
 		if after <= 0 {
 			if md != nil {
 				t.Errorf("a delay of %v is sent as %v", after, md)
 			}
 			return
 		}
-		got, _ := comeback.InTrailer(md)
+		got, _ := pushback.InTrailer(md)
 		const longest = time.Duration(math.MaxInt64)
 		if after > longest-longest%time.Millisecond {
 			return // rounded up it is more than a Duration holds: never
@@ -370,9 +370,9 @@ func TestClassify(t *testing.T) {
 		{"cancelled by another, in spite of our deadline", expired, status.Error(codes.Canceled, ""), turret.Failure},
 		{"our caller cancelled, an answer came", cancelled, unavailable, turret.Failure},
 		{"deadline", t.Context(), context.DeadlineExceeded, turret.Failure},
-		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"1"}}), turret.Overload},
-		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{comeback.Key: {"1"}})), turret.Failure},
-		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{comeback.Key: {"-1"}}), turret.Failure},
+		{"pushback", t.Context(), withPushback(unavailable, metadata.MD{pushback.Key: {"1"}}), turret.Overload},
+		{"pushback of a handler's downstream", t.Context(), handled(withPushback(unavailable, metadata.MD{pushback.Key: {"1"}})), turret.Failure},
+		{"pushback never", t.Context(), withPushback(unavailable, metadata.MD{pushback.Key: {"-1"}}), turret.Failure},
 		{"RetryInfo", t.Context(), soon.Err(), turret.Overload},
 		{"RetryInfo without a delay", t.Context(), later.Err(), turret.Failure},
 		{"status OK", t.Context(), okStatusError{errors.New("x")}, turret.Failure},

@@ -27,7 +27,7 @@ func handleStream(s Service, srv any, stream grpc.ServerStream, info *grpc.Strea
 	c.RPC = RPC{Method: info.FullMethod, Kind: kindOf(info.IsClientStream, info.IsServerStream), Side: SideServer, leaf: c}
 	_, err := s.Call(stream.Context(), &c.RPC)
 	if err != nil {
-		if md := pushback(err); md != nil {
+		if md := pushbackTrailer(err); md != nil {
 			stream.SetTrailer(md)
 		}
 	}

@@ -23,7 +23,7 @@ func handleUnary(ctx context.Context, s Service, req any, info *grpc.UnaryServer
 	c.Method, c.Side, c.Request, c.leaf = info.FullMethod, SideServer, req, c
 	reply, err := s.Call(ctx, &c.RPC)
 	if err != nil {
-		if md := pushback(err); md != nil {
+		if md := pushbackTrailer(err); md != nil {
 			_ = grpc.SetTrailer(ctx, md) // fails only outside a real RPC
 		}
 		return nil, edge(err)

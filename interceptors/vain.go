@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/turret-go/turret/internal/comeback"
+	"github.com/turret-go/turret/internal/pushback"
 )
 
 // vain tells the callers of handlers that retries were in vain. A nil *vain tells
@@ -25,7 +25,7 @@ type vain struct {
 }
 
 // neverAgain is the trailer that says not to come back.
-var neverAgain = metadata.MD{comeback.Key: {"-1"}}
+var neverAgain = metadata.MD{pushback.Key: {"-1"}}
 
 // tell tells the caller of the handler that ctx belongs to, if there is one. A
 // handler that has returned cannot be reached any more.

@@ -1,6 +1,6 @@
-// Package comeback reads from the error of an RPC when the server wants the next
+// Package pushback reads from the error of an RPC when the server wants the next
 // attempt. All of its users (retry, hedge, breaker, balancer) read the same.
-package comeback
+package pushback
 
 import (
 	"math"
