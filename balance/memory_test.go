@@ -2,6 +2,7 @@ package balance_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -36,7 +37,7 @@ func TestBansSurviveConfigChanges(t *testing.T) {
 		"ban duration": func(c *balance.Config) { c.Failures.BanFor = time.Hour },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				endpoints := fakeconn.Endpoints(4)
 				f := newFleet(t, longBans, endpoints)
 				f.serve(500, sick(down))
@@ -55,7 +56,7 @@ func TestBansSurviveConfigChanges(t *testing.T) {
 // TestLimitChangesUnderCalls has calls that entered before there was a limit, and
 // with another one: each gives back what it took.
 func TestLimitChangesUnderCalls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		endpoints := fakeconn.Endpoints(1)
 		f := newFleet(t, balance.Config{}, endpoints)
 		before := []picked{f.pick(), f.pick()}
@@ -88,7 +89,7 @@ func TestEndpointComesBack(t *testing.T) {
 		away   time.Duration
 		banned bool
 	}{{time.Second, true}, {59 * time.Second, true}, {61 * time.Second, false}} {
-		bubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			endpoints := fakeconn.Endpoints(4)
 			f := newFleet(t, longBans, endpoints)
 			f.serve(500, sick(down))
@@ -105,7 +106,7 @@ func TestEndpointComesBack(t *testing.T) {
 // TestDepartedAreBounded has 1,000 endpoints leave at once, and again and again:
 // at most as many are remembered as there are endpoints.
 func TestDepartedAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		all := fakeconn.Endpoints(1000)
 		f := newFleet(t, longBans, all[:4])
 		f.serve(500, sick(down))
@@ -125,7 +126,7 @@ func TestDepartedAreBounded(t *testing.T) {
 // what was ready long ago must not count as ready now. The bound on bans shows
 // it: with one endpoint of four ready, none may be banned.
 func TestStalePicker(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		f := newFleet(t, balance.Config{}, fakeconn.Endpoints(4))
 		old, _ := f.conn.State()
 		conns := map[string]*fakeconn.SubConn{}
@@ -165,7 +166,7 @@ func TestStalePicker(t *testing.T) {
 // TestParentWithoutConfig is a parent policy that gives its children no
 // configuration: they use the defaults.
 func TestParentWithoutConfig(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		endpoints := fakeconn.Endpoints(2)
 		f := newFleet(t, balance.Config{Limit: 1}, endpoints)
 		err := f.policy.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: endpoints}})
