@@ -185,7 +185,7 @@ func (l *Limit) Leave(t turret.Ticket, o turret.Outcome) {
 	l.lock(now)
 	if l.gate.inside == 0 {
 		l.release()
-		panic("adaptive: Limit.Leave: more calls left than entered")
+		panic(errors.New("adaptive: Limit.Leave: more calls left than entered"))
 	}
 	l.gate.leave(now, t.Start, o)
 	l.unlock()
@@ -221,8 +221,11 @@ func (l *Limit) Ready(ctx context.Context) error {
 // Max no call enters until enough have left. It panics unless 1 <= least <= most
 // <= 1,000,000.
 func (l *Limit) SetBounds(least, most int) {
-	if least < 1 || least > most || most > largestMax {
-		panic(fmt.Sprintf("adaptive: Limit.SetBounds: bounds are %d and %d, must be in order and between 1 and %d", least, most, largestMax))
+	switch {
+	case least < 1 || least > most:
+		misuse.Check("adaptive: Limit.SetBounds", invalid("least", least, fmt.Sprintf("between 1 and most (%d)", most)))
+	case most > largestMax:
+		misuse.Check("adaptive: Limit.SetBounds", invalid("most", most, fmt.Sprintf("at most %d", largestMax)))
 	}
 	now := l.now()
 	l.lock(now)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Transition says that an endpoint was banned, or is back in use, with the
@@ -76,7 +78,7 @@ type watcher struct{ f func(Transition) }
 // be running when it returns. Watch panics if f is nil.
 func Watch(f func(Transition)) (stop func()) {
 	if f == nil {
-		panic("balance: Watch: f is nil, must be a function")
+		misuse.Check("balance: Watch", invalid("f", nil, "non-nil"))
 	}
 	w := &watcher{f}
 	changeWatchers(func(all []*watcher) []*watcher { return append(all, w) })

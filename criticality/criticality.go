@@ -10,6 +10,9 @@ package criticality
 import (
 	"context"
 	"fmt"
+
+	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Level is how critical a call is. A smaller Level is more critical, so levels
@@ -100,7 +103,10 @@ type contextKey struct{}
 // not valid.
 func With(ctx context.Context, l Level) context.Context {
 	if !l.Valid() {
-		panic(fmt.Sprintf("criticality: With: level is %d, must be between %d and %d", int8(l), int8(CriticalPlus), int8(Sheddable)))
+		misuse.Check("criticality: With", &turret.FieldError{
+			Package: "criticality", Field: "level", Value: int8(l),
+			Bound: fmt.Sprintf("between %d and %d", int8(CriticalPlus), int8(Sheddable)),
+		})
 	}
 	return context.WithValue(ctx, contextKey{}, l)
 }

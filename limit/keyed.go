@@ -236,7 +236,7 @@ func (k *Keyed) share() *keyedGate {
 func (k *Keyed) made(key string) turret.Gate {
 	g := k.config.New(key)
 	if g == nil {
-		panic("limit: KeyedConfig.New returned no gate")
+		misuse.Check("limit: Keyed", invalid("result of New", nil, "non-nil"))
 	}
 	return g
 }
