@@ -34,16 +34,16 @@ import (
 // secret is what a panic is about. It is not for the other side.
 const secret = "password=hunter2"
 
-// A fault ends what calls it otherwise than by a return.
-type fault struct {
+// An abruptEnd ends what calls it otherwise than by a return.
+type abruptEnd struct {
 	name   string
 	happen func()
 }
 
 var (
-	panics = fault{"panic", func() { panic(secret) }}
-	exits  = fault{"Goexit", runtime.Goexit}
-	faults = []fault{panics, exits}
+	panics = abruptEnd{"panic", func() { panic(secret) }}
+	exits  = abruptEnd{"Goexit", runtime.Goexit}
+	faults = []abruptEnd{panics, exits}
 )
 
 // A faultyPlace is where a fault happens.
@@ -257,7 +257,7 @@ func TestFaultsGiveEverythingBack(t *testing.T) {
 
 // wantFaultAtCaller checks that the fault reached the goroutine of the client's
 // caller.
-func wantFaultAtCaller(t *testing.T, f fault, r *rpc) {
+func wantFaultAtCaller(t *testing.T, f abruptEnd, r *rpc) {
 	t.Helper()
 	switch {
 	case f.name == panics.name && r.panicked != secret:
@@ -269,7 +269,7 @@ func wantFaultAtCaller(t *testing.T, f fault, r *rpc) {
 
 // wantFaultOutside checks that the fault went through the stack of the server to
 // the goroutine that called it.
-func wantFaultOutside(t *testing.T, f fault, w *world, r *rpc) {
+func wantFaultOutside(t *testing.T, f abruptEnd, w *world, r *rpc) {
 	t.Helper()
 	if f.name == exits.name {
 		// No goroutine is left that could answer.
