@@ -60,3 +60,6 @@ func (p *passages) out(err error) error {
 	}
 	return err
 }
+
+// Describe says that an interceptor was adopted.
+func (a *adopted) Describe(d *turret.Description) { d.Is("adopted", a.name) }

@@ -55,3 +55,9 @@ func denied(err error) error {
 	}
 	return &statusError{status.New(codes.PermissionDenied, err.Error()), err}
 }
+
+// Describe says how many RPCs were rejected.
+func (s *filterService) Describe(d *turret.Description) {
+	d.Is("filter", s.String())
+	s.rejected.describe(d, "rejected", "{call}")
+}

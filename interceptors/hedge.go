@@ -2,7 +2,6 @@ package interceptors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/turret-go/turret"
@@ -119,16 +118,5 @@ func (s *hedgeAttempts) Call(ctx context.Context, rpc *RPC) (answer, error) {
 	return answer{reply, r}, err
 }
 
-// ended takes note of an attempt that failed. If it was refused, and the RPC does
-// not end with that, it is reported here; for the first attempt that is known when all
-// have ended.
-func (r *repetition) ended(ctx context.Context, rpc *RPC, err error, first bool) {
-	e, refused := refusedEvent(err)
-	switch {
-	case !refused:
-	case first:
-		r.refused = &e
-	case errors.Is(err, turret.ErrNotReady):
-		rpc.tell(ctx, &e)
-	}
-}
+// Describe says what the mechanism says.
+func (s *hedgeService) Describe(d *turret.Description) { d.Forward(s.hedged) }

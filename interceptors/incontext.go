@@ -1,6 +1,10 @@
 package interceptors
 
-import "context"
+import (
+	"context"
+
+	"github.com/turret-go/turret"
+)
 
 type rpcKey struct{}
 
@@ -31,3 +35,6 @@ func FromContext(ctx context.Context) (RPC, bool) {
 	c.leaf, c.more = nil, nil
 	return c, true
 }
+
+// Describe says that RPCs are put into their contexts.
+func (s *inContextService) Describe(d *turret.Description) { d.Is("in_context", s.String()) }

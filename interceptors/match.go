@@ -8,6 +8,8 @@ import (
 
 	middleware "github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+
+	"github.com/turret-go/turret"
 )
 
 // For returns a [Layer] that runs layers, first listed outermost, around RPCs
@@ -193,4 +195,10 @@ func callMeta(rpc *RPC) middleware.CallMeta {
 		Method:   method,
 		IsClient: rpc.Side == SideClient,
 	}
+}
+
+// Describe describes the layers that run for some RPCs only.
+func (b *branchService) Describe(d *turret.Description) {
+	d.Is("for", b.heading)
+	describeLayers(d, b.layers, b.Service)
 }

@@ -145,3 +145,12 @@ type passedError struct {
 
 func (e *passedError) Error() string { return e.err.Error() }
 func (e *passedError) Unwrap() error { return e.err }
+
+// Describe gives the layer that has the name to d.
+func (n *namedService) Describe(d *turret.Description) {
+	d.Named(n.name)
+	d.Forward(n.Service)
+}
+
+// Inner returns what RPCs go on to.
+func (n *namedService) Inner() any { return n.inner }

@@ -138,21 +138,6 @@ type observer struct {
 	outer *observer
 }
 
-// tell tells e, which must not be used afterwards, to the observers of r.
-func (r *RPC) tell(ctx context.Context, e *Event) {
-	if r.more == nil {
-		return
-	}
-	e.RPC = r
-	for o := r.more.observer; o != nil; o = o.outer {
-		if o.named != nil {
-			o.named.tells(e)
-		} else {
-			o.tell(ctx, e)
-		}
-	}
-}
-
 // has reports whether o has an entry of n.
 func (o *observer) has(n *namedService) bool {
 	for ; o != nil; o = o.outer {
@@ -292,3 +277,6 @@ func reasonOf(err error) string {
 
 // codeName returns the name of c as the gRPC specification writes it.
 func codeName(c codes.Code) string { return code.Code(c).String() }
+
+// Describe says that RPCs are observed.
+func (s *observeService) Describe(d *turret.Description) { d.Is("observe", s.String()) }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
+
+	"github.com/turret-go/turret"
 )
 
 // Recover returns a [Layer] that turns a panic inside it into INTERNAL. Nothing
@@ -58,4 +60,10 @@ func (s *recoverService) String() string { return "recover" }
 func logPanic(ctx context.Context, rpc *RPC, p any, stack []byte) {
 	slog.Default().ErrorContext(ctx, "panic in an RPC", "method", rpc.Method, "side", rpc.Side.String(),
 		"panic", fmt.Sprint(p), "stack", string(stack))
+}
+
+// Describe says how many panics were caught.
+func (s *recoverService) Describe(d *turret.Description) {
+	d.Is("recover", s.String())
+	d.Count("panics", "{panic}", "", s.panics.Load())
 }

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/tried"
 )
 
@@ -154,4 +156,18 @@ func withPreviousAttempts(ctx context.Context, n string) context.Context {
 	}
 	md.Set(previousAttempts, n)
 	return metadata.NewOutgoingContext(ctx, md)
+}
+
+// ended takes note of an attempt that failed. If it was refused, and the RPC does
+// not end with that, it is reported here; for the first attempt that is known when all
+// have ended.
+func (r *repetition) ended(ctx context.Context, rpc *RPC, err error, first bool) {
+	e, refused := refusedEvent(err)
+	switch {
+	case !refused:
+	case first:
+		r.refused = &e
+	case errors.Is(err, turret.ErrNotReady):
+		rpc.tell(ctx, &e)
+	}
 }

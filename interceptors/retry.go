@@ -268,3 +268,18 @@ func describePolicy(p any) string {
 	}
 	return "retry"
 }
+
+// Describe says what the mechanism says, and how much a stream keeps.
+func (s *retryService) Describe(d *turret.Description) {
+	d.Forward(s.Service)
+	d.Setting("replay_limit", "By", s.replayLimit)
+}
+
+// Describe says how often RPCs were tried again, and why.
+func (p retryPolicy) Describe(d *turret.Description) {
+	d.Forward(p.Policy)
+	p.retries.describe(d, "retries", "{retry}")
+}
+
+// Inner returns what RPCs go on to.
+func (s *retryService) Inner() any { return s.inner }

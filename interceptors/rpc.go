@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 
@@ -172,4 +173,19 @@ func (r *RPC) end() leaf {
 		return noLeaf{}
 	}
 	return r.leaf
+}
+
+// tell tells e, which must not be used afterwards, to the observers of r.
+func (r *RPC) tell(ctx context.Context, e *Event) {
+	if r.more == nil {
+		return
+	}
+	e.RPC = r
+	for o := r.more.observer; o != nil; o = o.outer {
+		if o.named != nil {
+			o.named.tells(e)
+		} else {
+			o.tell(ctx, e)
+		}
+	}
 }

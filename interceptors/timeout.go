@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/timeout"
 )
 
@@ -68,3 +69,11 @@ func (s *timeoutService) Call(ctx context.Context, rpc *RPC) (any, error) {
 }
 
 func (s *timeoutService) String() string { return describe(s.Service) }
+
+// Describe says what the mechanism says.
+func (s *timeoutService) Describe(d *turret.Description) { d.Forward(s.Service) }
+
+// The layers below embed their mechanism, which is not what RPCs go on to.
+
+// Inner returns what RPCs go on to.
+func (s *timeoutService) Inner() any { return innerOf(s.Service) }

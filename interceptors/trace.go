@@ -134,3 +134,6 @@ func (t *traced) end(err error, panicked bool) {
 	}
 	t.span.End(codeName(Code(err)), text)
 }
+
+// Describe says that RPCs are traced.
+func (s *traceService) Describe(d *turret.Description) { d.Is("trace", s.String()) }
