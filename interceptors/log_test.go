@@ -130,17 +130,17 @@ func TestLogLevels(t *testing.T) {
 		for kind := interceptors.EventRefused; kind <= interceptors.EventEnd; kind++ {
 			log(t.Context(), interceptors.Event{Kind: kind, Layer: "x"})
 		}
-		got := ""
+		var got strings.Builder
 		for _, l := range logLines(t, out.String()) {
-			got += l.Event.Kind + " " + l.Level + ", "
+			got.WriteString(l.Event.Kind + " " + l.Level + ", ")
 		}
 		for _, want := range []string{"refused WARN, ", "retry INFO, ", "hedge DEBUG, ", "timeout WARN, ", "panic ERROR, ", "shadow WARN, "} {
-			if !strings.Contains(got, want) {
-				t.Errorf("levels %s, want %s among them", got, want)
+			if !strings.Contains(got.String(), want) {
+				t.Errorf("levels %s, want %s among them", got.String(), want)
 			}
 		}
-		if strings.Contains(got, "end") {
-			t.Errorf("levels %s: ends are not to be logged", got)
+		if strings.Contains(got.String(), "end") {
+			t.Errorf("levels %s: ends are not to be logged", got.String())
 		}
 		time.Sleep(time.Minute)
 	})
