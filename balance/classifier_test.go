@@ -147,7 +147,7 @@ func TestLocalFaultsBanNoEndpoint(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		for name, fault := range localFaults {
 			for _, client := range []testpb.TestServiceClient{w.client, testpb.NewTestServiceClient(conn)} {
 				ctx := w.Context()
