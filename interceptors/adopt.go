@@ -92,5 +92,5 @@ func mustHave(constructor, which string, missing bool) {
 
 // adopt returns the layer of the interceptors in a.
 func adopt(a interceptorSet) Layer {
-	return func(inner Service) Service { return &adopted{a, entry{Service: inner}} }
+	return func(inner Service) Service { return &adopted{interceptorSet: a, entry: entry{Service: inner}} }
 }

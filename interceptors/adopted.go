@@ -16,6 +16,8 @@ import (
 type adopted struct {
 	interceptorSet
 	entry // to the layers inside
+
+	wrongSide warning
 }
 
 // interceptorSet is what an adopted layer is made of. Nil ones are passed by.
@@ -28,7 +30,18 @@ type interceptorSet struct {
 }
 
 func (a *adopted) Call(ctx context.Context, rpc *RPC) (any, error) {
+	if !a.actsOn(rpc.Side) {
+		a.wrongSide.warnOfSide(ctx, rpc, "adopted", a.name)
+	}
 	return rpc.end().adopt(ctx, rpc, a)
+}
+
+// actsOn reports whether there is an interceptor for a side.
+func (a *adopted) actsOn(side Side) bool {
+	if side == SideServer {
+		return a.unaryServer != nil || a.streamServer != nil
+	}
+	return a.unaryClient != nil || a.streamClient != nil
 }
 
 func (a *adopted) String() string { return a.name }

@@ -57,7 +57,7 @@ func HedgeWith(p *hedge.Policy) Layer {
 	}
 	layer := hedge.LayerOf[*RPC, answer](p, hedgeOf)
 	return func(inner Service) Service {
-		return &hedgeService{inner, layer(&hedgeAttempts{inner})}
+		return &hedgeService{Service: inner, hedged: layer(&hedgeAttempts{inner})}
 	}
 }
 
@@ -77,12 +77,16 @@ type answer struct {
 type hedgeService struct {
 	Service // inside
 
-	hedged turret.Service[*RPC, answer]
+	hedged    turret.Service[*RPC, answer]
+	wrongSide warning
 }
 
 func (s *hedgeService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	r := rpc.end().hedge(rpc)
 	if r == nil {
+		if rpc.Side == SideServer {
+			s.wrongSide.warnOfSide(ctx, rpc, "hedge", "a Hedge")
+		}
 		return s.Service.Call(ctx, rpc)
 	}
 	a, err := s.hedged.Call(r.of.carried(ctx), rpc)

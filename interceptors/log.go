@@ -200,6 +200,8 @@ func logText(k EventKind) string {
 		return "RPC timed out"
 	case EventPanic:
 		return "RPC panicked"
+	case EventWarning:
+		return "likely mistake in a stack"
 	case EventShadow:
 		return "RPC would have been refused or ended"
 	default:

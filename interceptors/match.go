@@ -25,21 +25,21 @@ import (
 // methods wait.
 func For(pattern string, layers ...Layer) Layer {
 	match := mustPattern("For", "pattern", pattern)
-	return branch("For", "for "+pattern, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
+	return branch("For", "for "+pattern, []string{pattern}, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
 }
 
 // ForAny is [For] with several patterns: it runs layers around RPCs whose method
 // matches one of them. It panics if patterns is empty or one has another form.
 func ForAny(patterns []string, layers ...Layer) Layer {
 	match := mustPatterns("ForAny", patterns)
-	return branch("ForAny", "for "+strings.Join(patterns, ", "), func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
+	return branch("ForAny", "for "+strings.Join(patterns, ", "), patterns, func(_ context.Context, rpc *RPC) bool { return match(rpc.Method) }, layers)
 }
 
 // Except returns a [Layer] that runs layers around all RPCs but those whose
 // method matches pattern, in the forms of [For]: health checks, reflection.
 func Except(pattern string, layers ...Layer) Layer {
 	match := mustPattern("Except", "pattern", pattern)
-	return branch("Except", "except "+pattern, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
+	return branch("Except", "except "+pattern, []string{pattern}, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
 }
 
 // ExceptAny is [Except] with several patterns: it runs layers around RPCs whose
@@ -49,7 +49,7 @@ func Except(pattern string, layers ...Layer) Layer {
 //	ExceptAny([]string{"/grpc.health.v1.Health/*", "/grpc.reflection.v1.ServerReflection/*"}, layers...)
 func ExceptAny(patterns []string, layers ...Layer) Layer {
 	match := mustPatterns("ExceptAny", patterns)
-	return branch("ExceptAny", "except "+strings.Join(patterns, ", "), func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
+	return branch("ExceptAny", "except "+strings.Join(patterns, ", "), patterns, func(_ context.Context, rpc *RPC) bool { return !match(rpc.Method) }, layers)
 }
 
 // ForUnary returns a [Layer] that runs layers around unary RPCs; streams go past
@@ -76,7 +76,7 @@ func ForKind(kinds []Kind, layers ...Layer) Layer {
 		}
 		set[k], names[i] = true, k.String()
 	}
-	return branch("ForKind", "for "+strings.Join(names, ", "), func(_ context.Context, rpc *RPC) bool { return set[rpc.Kind] }, layers)
+	return branch("ForKind", "for "+strings.Join(names, ", "), nil, func(_ context.Context, rpc *RPC) bool { return set[rpc.Kind] }, layers)
 }
 
 // ForMatch returns a [Layer] that runs layers around RPCs that m matches: a
@@ -86,7 +86,7 @@ func ForMatch(m selector.Matcher, layers ...Layer) Layer {
 	if m == nil {
 		misused("ForMatch", "matcher", nil, "non-nil")
 	}
-	return branch("ForMatch", "for match", func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
+	return branch("ForMatch", "for match", nil, func(ctx context.Context, rpc *RPC) bool { return m.Match(ctx, callMeta(rpc)) }, layers)
 }
 
 // ExceptMatch returns a [Layer] that runs layers around all RPCs but those that m
@@ -95,14 +95,15 @@ func ExceptMatch(m selector.Matcher, layers ...Layer) Layer {
 	if m == nil {
 		misused("ExceptMatch", "matcher", nil, "non-nil")
 	}
-	return branch("ExceptMatch", "except match", func(ctx context.Context, rpc *RPC) bool { return !m.Match(ctx, callMeta(rpc)) }, layers)
+	return branch("ExceptMatch", "except match", nil, func(ctx context.Context, rpc *RPC) bool { return !m.Match(ctx, callMeta(rpc)) }, layers)
 }
 
-// branch returns a layer that runs layers around the RPCs that match.
-func branch(constructor, heading string, match func(context.Context, *RPC) bool, layers []Layer) Layer {
-	layers = slices.Clone(layers)
+// branch returns a layer that runs layers around the RPCs that match. patterns are
+// those that match stands for, if it stands for patterns.
+func branch(constructor, heading string, patterns []string, match func(context.Context, *RPC) bool, layers []Layer) Layer {
+	layers, patterns = slices.Clone(layers), slices.Clone(patterns)
 	return func(inner Service) Service {
-		b := &branchService{Service: inner, match: match, heading: heading}
+		b := &branchService{Service: inner, match: match, heading: heading, check: patternCheck{patterns: patterns}}
 		b.inside, b.layers = stacked(constructor, layers, inner)
 		return b
 	}
@@ -116,9 +117,11 @@ type branchService struct {
 	match   func(context.Context, *RPC) bool
 	heading string
 	layers  []Service
+	check   patternCheck
 }
 
 func (b *branchService) Call(ctx context.Context, rpc *RPC) (any, error) {
+	b.check.look(ctx, rpc, b.heading)
 	if b.match(ctx, rpc) {
 		return b.inside.Call(ctx, rpc)
 	}

@@ -32,6 +32,10 @@ const (
 	// EventShadow: a layer that is only tried, [Shadow] or [ShadowTimeout], would
 	// have refused or ended the RPC.
 	EventShadow
+	// EventWarning: something is most likely a mistake: a layer that acts on the
+	// other side only, a stack on both sides, a pattern for a method that does
+	// not exist. It comes once for each layer or stack; Err says what to do.
+	EventWarning
 	// EventEnd: the RPC, or the attempt, has ended. It comes last, after a
 	// success too.
 	EventEnd
@@ -52,6 +56,8 @@ func (k EventKind) String() string {
 		return "panic"
 	case EventShadow:
 		return "shadow"
+	case EventWarning:
+		return "warning"
 	case EventEnd:
 		return "end"
 	default:

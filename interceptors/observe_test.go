@@ -173,7 +173,7 @@ func TestObserveOnServer(t *testing.T) {
 			(<-w.server.held).release <- &turret.Refusal{Layer: "downstream", Reason: "R"}
 			<-r.done
 			_ = w.do(t.Context(), k, nil)
-			j.wants("a: timeout timeout TIMEOUT", "a: refused limit RATE_LIMITED")
+			j.wants("a: warning retry WRONG_SIDE", "a: timeout timeout TIMEOUT", "a: refused limit RATE_LIMITED")
 		})
 	}
 }

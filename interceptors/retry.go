@@ -59,7 +59,7 @@ func RetryCodes(retryable ...codes.Code) func(ctx context.Context, err error) bo
 }
 
 // Retry returns a [Layer] that tries RPCs of a client again, as c says; RPCs of
-// a server pass through it. It panics with the error of c.Validate if there is
+// a server pass through it, with one [EventWarning]. It panics with the error of c.Validate if there is
 // one.
 //
 // Without c.Retryable, these are tried again: UNAVAILABLE, what a [Timeout]
@@ -133,9 +133,7 @@ func retryLayer(constructor string, policy retryPolicy, o []RetryOption) Layer {
 		option(&template)
 	}
 	return func(inner Service) Service {
-		s := template
-		s.Service, s.inner = layer(inner), inner
-		return &s
+		return &retryService{Service: layer(inner), inner: inner, replayLimit: template.replayLimit, anySide: template.anySide}
 	}
 }
 
@@ -161,10 +159,12 @@ type retryService struct {
 	inner       Service
 	replayLimit int
 	anySide     bool // RPCs of a server do not pass by
+	wrongSide   warning
 }
 
 func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.Side == SideServer && !s.anySide {
+		s.wrongSide.warnOfSide(ctx, rpc, "retry", "a Retry")
 		return s.inner.Call(ctx, rpc)
 	}
 	rpc.end().repeat(rpc, s.replayLimit)

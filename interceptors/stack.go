@@ -21,6 +21,7 @@ type Stack struct {
 
 	empty  bool
 	layers []Service // what each layer made, outermost first; for String
+	sides  sides
 }
 
 // New returns a stack of layers. The first one listed is outermost: it sees the
@@ -47,6 +48,7 @@ func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
 		if s.empty {
 			return handler(ctx, req)
 		}
+		s.sides.note(ctx, SideServer, info.FullMethod, s.layers)
 		return handleUnary(ctx, s.entry.Service, req, info, handler)
 	}
 }
@@ -58,6 +60,7 @@ func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
 		if s.empty {
 			return handler(srv, stream)
 		}
+		s.sides.note(stream.Context(), SideServer, info.FullMethod, s.layers)
 		return handleStream(s.entry.Service, srv, stream, info, handler)
 	}
 }
@@ -69,6 +72,7 @@ func (s *Stack) UnaryClient() grpc.UnaryClientInterceptor {
 		if s.empty {
 			return invoker(ctx, method, req, reply, cc, opts...)
 		}
+		s.sides.note(ctx, SideClient, method, s.layers)
 		return invokeUnary(ctx, &s.entry, RPC{Method: method, Side: SideClient, Request: req}, reply, cc, invoker, opts)
 	}
 }
@@ -80,6 +84,7 @@ func (s *Stack) StreamClient() grpc.StreamClientInterceptor {
 		if s.empty {
 			return streamer(ctx, desc, cc, method, opts...)
 		}
+		s.sides.note(ctx, SideClient, method, s.layers)
 		c := newStreamClient(RPC{Method: method, Side: SideClient}, desc, cc, streamer, opts)
 		go c.run(ctx, s.entry.Service)
 		return c.open()
