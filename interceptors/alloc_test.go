@@ -16,7 +16,9 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/fakemeter"
 	"github.com/turret-go/turret/limit"
+	"github.com/turret-go/turret/metrics"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
 )
@@ -103,6 +105,7 @@ func TestAllocations(t *testing.T) {
 		{"For", ctx, []interceptors.Layer{interceptors.For("/package.Service/*", embedded), interceptors.Except("/*", embedded)}, 1, 0},
 		{"Named", ctx, []interceptors.Layer{interceptors.Named("n", embedded)}, 1, 0},
 		{"LoadShed", ctx, []interceptors.Layer{interceptors.LoadShed(), interceptors.ConcurrencyLimit(1, limit.Queue{})}, 1, 0},
+		{"Metrics", ctx, []interceptors.Layer{interceptors.Metrics(metrics.New(metrics.Config{MeterProvider: &fakemeter.Provider{}})), embedded}, 1, 0},
 		{"InContext", ctx, []interceptors.Layer{interceptors.InContext()}, 2, 0},
 		{"Timeout, earlier deadline", ctx, []interceptors.Layer{interceptors.Timeout(time.Hour)}, 1, 0},
 		{"Timeout, timer", open, []interceptors.Layer{interceptors.Timeout(time.Minute)}, 1 + timer, 0},

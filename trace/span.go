@@ -75,7 +75,7 @@ func (s Span) Event(e Event) {
 func (s Span) End(code, text string) {
 	if s.span.IsRecording() {
 		s.span.SetAttributes(semconv.RPCResponseStatusCode(code))
-		if s.failed(code) {
+		if IsError(code, s.server) {
 			s.span.SetAttributes(semconv.ErrorTypeKey.String(code))
 			s.span.SetStatus(codes.Error, text)
 		}
@@ -83,9 +83,12 @@ func (s Span) End(code, text string) {
 	s.span.End()
 }
 
-// failed reports whether code means that this side of the RPC failed.
-func (s Span) failed(code string) bool {
-	if !s.server {
+// IsError reports whether an RPC that ended with code, as the gRPC specification
+// writes it, failed on its server, or else on its client, by the semantic
+// conventions: for a client that is every code but OK, for a server it is UNKNOWN,
+// DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS.
+func IsError(code string, server bool) bool {
+	if !server {
 		return code != "OK"
 	}
 	switch code {

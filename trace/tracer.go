@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
@@ -39,6 +40,18 @@ type Call struct {
 	// Target is what the client dialed, such as "dns:///example.com:443". Empty:
 	// not known. It means nothing on a server.
 	Target string
+}
+
+// Attributes returns the attributes by which the semantic conventions identify
+// what is called: rpc.system.name, rpc.method ("package.Service/Method") and, on a
+// client, server.address and server.port as far as Target names them.
+func (c Call) Attributes() []attribute.KeyValue {
+	method := strings.TrimPrefix(c.Method, "/")
+	attributes := []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(method)}
+	if c.Server {
+		return attributes
+	}
+	return appendServer(attributes, c.Target)
 }
 
 // start is what all spans of a Call have in common.
@@ -91,13 +104,11 @@ func (t *Tracer) start(c Call) *start {
 	if len(name) > 0 && name[0] == '/' {
 		name = name[1:]
 	}
-	attributes := []attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}
 	kind := oteltrace.SpanKindServer
 	if !c.Server {
 		kind = oteltrace.SpanKindClient
-		attributes = appendServer(attributes, c.Target)
 	}
-	attributes = append(attributes, t.attributes...)
+	attributes := append(c.Attributes(), t.attributes...)
 	return &start{name, []oteltrace.SpanStartOption{
 		oteltrace.WithSpanKind(kind), oteltrace.WithAttributes(attributes...),
 	}}
