@@ -22,7 +22,7 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
-// eventCounts counts what an Observe layer is told.
+// eventCounts counts the events of an Observe layer.
 type eventCounts struct {
 	mu   sync.Mutex
 	seen map[string]float64 // by kind, layer and reason

@@ -26,7 +26,7 @@ type instrument struct {
 var instruments = []instrument{
 	{name: "turret.metrics.left_out", unit: "{series}", what: "Series that were not exported, because there were too many."},
 
-	{kind: "breaker", figure: "state", name: "turret.breaker.state", unit: "1", what: "1 for the state that the breaker is in.", state: true},
+	{kind: "breaker", figure: "state", name: "turret.breaker.state", unit: "{breaker}", what: "1 for the state that the breaker is in.", state: true},
 	{kind: "breaker", figure: "transitions", name: "turret.breaker.transitions", unit: "{transition}", what: "How often the breaker entered a state.", counter: true, reason: ToKey},
 	{kind: "retry", figure: "retries", name: "turret.retries", unit: "{retry}", what: "Retries, by the code or the refusal that they followed.", counter: true},
 	{kind: "retry_budget", figure: "left", name: "turret.retry.budget.left", unit: "{retry}", what: "Retries that the budget has room for."},
@@ -34,7 +34,7 @@ var instruments = []instrument{
 	{kind: "hedge", figure: "hedges", name: "turret.hedges", unit: "{hedge}", what: "Hedges, by what came of them.", counter: true},
 	{kind: "timeout", figure: "timeouts", name: "turret.timeouts", unit: "{call}", what: "Calls that a timeout ended.", counter: true},
 	{kind: "recover", figure: "panics", name: "turret.panics", unit: "{panic}", what: "Panics that were caught.", counter: true},
-	{kind: "drain", figure: "phase", name: "turret.drain.phase", unit: "1", what: "1 for the phase that the server is in.", state: true},
+	{kind: "drain", figure: "phase", name: "turret.drain.phase", unit: "{server}", what: "1 for the phase that the server is in.", state: true},
 	{kind: "fault", figure: "faults", name: "turret.faults", unit: "{call}", what: "Faults that were injected.", counter: true},
 
 	{figure: "in_flight", name: "turret.gate.in_flight", unit: "{call}", what: "Calls inside.", gate: true},
@@ -47,10 +47,10 @@ var instruments = []instrument{
 }
 
 // catalogue makes the instruments of the catalogue.
-func (m *Meter) catalogue() []instrument {
+func catalogue(m metric.Meter) []instrument {
 	rules := make([]instrument, len(instruments))
 	for i, r := range instruments {
-		r.observable = m.observable(r.counter, r.name, r.unit, r.what)
+		r.observable = observable(m, r.counter, r.name, r.unit, r.what)
 		rules[i] = r
 	}
 	return rules

@@ -62,8 +62,64 @@ func New(c Config) *Meter {
 		m.durations[i] = h
 	}
 	m.observeActive()
-	m.rules = m.catalogue()
+	m.rules = catalogue(m.meter)
 	return m
+}
+
+// Series returns the Series of c. It allocates nothing for one that is known.
+func (m *Meter) Series(c Call) *Series {
+	if s, ok := m.series.Load(c); ok {
+		return s
+	}
+	return m.find(m.bounded(c))
+}
+
+// bounded returns c with what has no series of its own replaced.
+func (m *Meter) bounded(c Call) Call {
+	if !m.hasSeries(c.Method) {
+		c.Method = other
+	}
+	if c.Server {
+		c.Target, c.Attempt = "", false
+	} else if !claim(&m.targets, c.Target) {
+		c.Target = ""
+	}
+	return c
+}
+
+func (m *Meter) hasSeries(name string) bool {
+	if m.config.Methods != nil && !m.config.Methods(name) {
+		return false
+	}
+	return claim(&m.methods, name)
+}
+
+// claim reports whether name is one of those that have series: one of the first.
+func claim(names *memo.Map[string, struct{}], name string) bool {
+	if len(name) > longest {
+		return false
+	}
+	names.Get(name, func(string) struct{} { return struct{}{} })
+	_, ok := names.Load(name)
+	return ok
+}
+
+// find returns the Series of c, which is bounded.
+func (m *Meter) find(c Call) *Series {
+	if s, ok := m.series.Load(c); ok {
+		return s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.series.Load(c); !ok && m.series.Len() >= m.series.Max-withoutTarget(m.config.MaxMethods) {
+		c.Target = ""
+	}
+	return m.series.Get(c, func(c Call) *Series {
+		s := &Series{call: c, duration: m.durations[durationOf(c)]}
+		s.byCode.Max = maxCodes
+		m.all = append(m.all, s)
+		return s
+	})
 }
 
 // observeActive exports how many calls are under way.

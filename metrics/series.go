@@ -21,8 +21,8 @@ const other = "_OTHER"
 // own has at most.
 const longest = 1 << 10
 
-// maxTargets is how many targets are told apart. What is dialed later has series
-// without server.address.
+// maxTargets is how many targets have series of their own. What is dialed later has
+// series without server.address.
 const maxTargets = 100
 
 // maxCodes is how many codes of a series are kept: gRPC has 17.
@@ -76,62 +76,6 @@ type Series struct {
 	duration metric.Float64Histogram
 	active   atomic.Int64
 	byCode   memo.Map[string, []metric.RecordOption]
-}
-
-// Series returns the Series of c. It allocates nothing for one that is known.
-func (m *Meter) Series(c Call) *Series {
-	if s, ok := m.series.Load(c); ok {
-		return s
-	}
-	return m.find(m.bounded(c))
-}
-
-// bounded returns c with what has no series of its own replaced.
-func (m *Meter) bounded(c Call) Call {
-	if !m.hasSeries(c.Method) {
-		c.Method = other
-	}
-	if c.Server {
-		c.Target, c.Attempt = "", false
-	} else if !claim(&m.targets, c.Target) {
-		c.Target = ""
-	}
-	return c
-}
-
-func (m *Meter) hasSeries(name string) bool {
-	if m.config.Methods != nil && !m.config.Methods(name) {
-		return false
-	}
-	return claim(&m.methods, name)
-}
-
-// claim reports whether name is one of those that have series: one of the first.
-func claim(names *memo.Map[string, struct{}], name string) bool {
-	if len(name) > longest {
-		return false
-	}
-	names.Get(name, func(string) struct{} { return struct{}{} })
-	_, ok := names.Load(name)
-	return ok
-}
-
-// find returns the Series of c, which is bounded.
-func (m *Meter) find(c Call) *Series {
-	if s, ok := m.series.Load(c); ok {
-		return s
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, ok := m.series.Load(c); !ok && m.series.Len() >= m.series.Max-withoutTarget(m.config.MaxMethods) {
-		c.Target = ""
-	}
-	return m.series.Get(c, func(c Call) *Series {
-		s := &Series{call: c, duration: m.durations[durationOf(c)]}
-		s.byCode.Max = maxCodes
-		m.all = append(m.all, s)
-		return s
-	})
 }
 
 // Begin notes that an RPC has begun.

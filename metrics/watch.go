@@ -76,7 +76,7 @@ func (m *Meter) discover(node turret.Node) map[string]metric.Float64Observable {
 			return
 		}
 		if _, known := m.others[name]; !known {
-			m.others[name] = m.observable(f.Kind == turret.Counter, name, f.Unit, "")
+			m.others[name] = observable(m.meter, f.Kind == turret.Counter, name, f.Unit, "")
 		}
 		if o := m.others[name]; o != nil {
 			found[name] = o
@@ -86,13 +86,13 @@ func (m *Meter) discover(node turret.Node) map[string]metric.Float64Observable {
 }
 
 // observable makes an instrument; it returns nil if the provider refuses.
-func (m *Meter) observable(counter bool, name, unit, what string) metric.Float64Observable {
+func observable(m metric.Meter, counter bool, name, unit, what string) metric.Float64Observable {
 	var o metric.Float64Observable
 	var err error
 	if counter {
-		o, err = m.meter.Float64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(what))
+		o, err = m.Float64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(what))
 	} else {
-		o, err = m.meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(what))
+		o, err = m.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(what))
 	}
 	if err != nil {
 		report(err)
