@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/turret-go/turret"
+	draining "github.com/turret-go/turret/drain"
+	"github.com/turret-go/turret/fault"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/fakemeter"
 	"github.com/turret-go/turret/limit"
@@ -160,6 +162,37 @@ func TestMetricsOfAPanic(t *testing.T) {
 	}
 	if got := turret.Describe(stack, 0).Children[1].Kind; got != "metrics" {
 		t.Errorf("described as %s", got)
+	}
+}
+
+// What a Drainer and an injector say has instruments.
+func TestMetricsOfDrainAndFaults(t *testing.T) {
+	p := &fakemeter.Provider{}
+	m := metrics.New(metrics.Config{MeterProvider: p})
+	injector := fault.New()
+	stack := interceptors.New(draining.New(draining.Config{}).Layer(), interceptors.Inject(injector))
+	defer m.Watch("server", stack)()
+	if err := injector.Set(fault.Rule{ErrShare: 1}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	handler := func(context.Context, any) (any, error) { return new(response), nil }
+	if _, err := stack.UnaryServer()(t.Context(), new(request), &grpc.UnaryServerInfo{FullMethod: "/a/b"}, handler); err == nil {
+		t.Error("no fault")
+	}
+	values, err := p.Collect()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, key := range []string{
+		"turret.drain.phase{turret.layer=drain,turret.stack=server,turret.state=serving}",
+		"turret.faults{turret.layer=fault,turret.reason=FAULT_INJECTED,turret.stack=server}",
+	} {
+		if values[key] != 1 {
+			t.Errorf("%s is %v, want 1: %v", key, values[key], values)
+		}
+	}
+	if v, ok := values["turret.faults{turret.layer=fault,turret.reason=DELAYED,turret.stack=server}"]; !ok || v != 0 {
+		t.Errorf("delays: %v, %v", v, ok)
 	}
 }
 

@@ -17,9 +17,12 @@ type instrument struct {
 	gate         bool          // its figures are of gates: they have turret.gate.kind
 	state        bool          // the figure is a State, and the value 1 for the state that it is in
 	reason       attribute.Key // what the reason of a figure becomes; empty: turret.reason
+	because      string        // the reason of a figure that has none
 
 	observable metric.Float64Observable
 }
+
+const faultsAre = "Calls that were delayed or failed on purpose."
 
 // instruments are the catalogue. The first one is not of a figure. Those of one
 // kind come before those of any.
@@ -35,7 +38,8 @@ var instruments = []instrument{
 	{kind: "timeout", figure: "timeouts", name: "turret.timeouts", unit: "{call}", what: "Calls that a timeout ended.", counter: true},
 	{kind: "recover", figure: "panics", name: "turret.panics", unit: "{panic}", what: "Panics that were caught.", counter: true},
 	{kind: "drain", figure: "phase", name: "turret.drain.phase", unit: "{server}", what: "1 for the phase that the server is in.", state: true},
-	{kind: "fault", figure: "faults", name: "turret.faults", unit: "{call}", what: "Faults that were injected.", counter: true},
+	{kind: "fault", figure: "delayed", name: "turret.faults", unit: "{call}", what: faultsAre, counter: true, because: "DELAYED"},
+	{kind: "fault", figure: "injected", name: "turret.faults", unit: "{call}", what: faultsAre, counter: true},
 
 	{figure: "in_flight", name: "turret.gate.in_flight", unit: "{call}", what: "Calls inside.", gate: true},
 	{figure: "waiting", name: "turret.gate.waiting", unit: "{call}", what: "Calls in line.", gate: true},
@@ -49,8 +53,12 @@ var instruments = []instrument{
 // catalogue makes the instruments of the catalogue.
 func catalogue(m metric.Meter) []instrument {
 	rules := make([]instrument, len(instruments))
+	made := map[string]metric.Float64Observable{} // several figures may share an instrument
 	for i, r := range instruments {
-		r.observable = observable(m, r.counter, r.name, r.unit, r.what)
+		if _, ok := made[r.name]; !ok {
+			made[r.name] = observable(m, r.counter, r.name, r.unit, r.what)
+		}
+		r.observable = made[r.name]
 		rules[i] = r
 	}
 	return rules

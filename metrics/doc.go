@@ -21,7 +21,7 @@
 //	turret.timeouts                           counter, {call}
 //	turret.panics                             counter, {panic}
 //	turret.drain.phase                        gauge, 1 for the phase that it is in; turret.state
-//	turret.faults                             counter, {call}; turret.reason
+//	turret.faults                             counter, {call}; turret.reason: DELAYED or FAULT_INJECTED
 //
 // All have turret.stack, the name given to Watch, and turret.layer, the name of the
 // layer (interceptors.Named) or else its kind. Those of gates have turret.gate.kind.

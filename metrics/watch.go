@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -159,8 +160,8 @@ type point struct {
 func (w *watch) instruments() []metric.Observable {
 	var all []metric.Observable
 	for i := range w.rules {
-		if w.rules[i].observable != nil {
-			all = append(all, w.rules[i].observable)
+		if o := w.rules[i].observable; o != nil && !slices.Contains(all, metric.Observable(o)) {
+			all = append(all, o)
 		}
 	}
 	for _, o := range w.others {
@@ -203,13 +204,14 @@ func (w *watch) place(n *turret.Node, f *turret.Figure) (to metric.Float64Observ
 		layer = n.Kind
 	}
 	attributes := []attribute.KeyValue{StackKey.String(w.name), LayerKey.String(layer)}
-	reason := ReasonKey
+	reason, because := ReasonKey, f.Reason
 	value = f.Value
 	if rule := ruleOf(w.rules, n, f); rule != nil {
 		to = rule.observable
 		if rule.reason != "" {
 			reason = rule.reason
 		}
+		because = cmp.Or(because, rule.because)
 		if rule.gate {
 			attributes = append(attributes, GateKindKey.String(n.Kind))
 		}
@@ -220,8 +222,8 @@ func (w *watch) place(n *turret.Node, f *turret.Figure) (to metric.Float64Observ
 	} else if name, named := nameOf(n, f); named {
 		to = w.others[name]
 	}
-	if f.Reason != "" {
-		attributes = append(attributes, reason.String(f.Reason))
+	if because != "" {
+		attributes = append(attributes, reason.String(because))
 	}
 	return to, attribute.NewSet(attributes...), value, to != nil
 }
