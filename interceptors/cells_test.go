@@ -310,6 +310,8 @@ func TestCellsWithBlockedHandlers(t *testing.T) {
 				if took := time.Since(began); err == nil || took > bound+10*time.Millisecond {
 					t.Errorf("the RPC ended after %v with %v", took, err)
 				}
+				time.Sleep(10 * time.Millisecond) // a handler that sends may be between two messages
+				synctest.Wait()
 				if n, left := calls.Inside(), rpcGoroutines(true); n > 0 || len(left) > 0 {
 					t.Errorf("%d calls have not left, and goroutines of RPCs are left: %v", n, left)
 				}

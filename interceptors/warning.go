@@ -56,6 +56,13 @@ func (s *sides) note(ctx context.Context, side Side, method string, layers []Ser
 			rpc = rpc.with(o.add)
 		}
 	}
+	defer func() {
+		// The observers are called outside of the layers here, where no Recover of
+		// the stack catches what they panic with.
+		if p := recover(); p != nil {
+			slog.ErrorContext(ctx, "turret: an observer panicked at a warning", "panic", fmt.Sprint(p))
+		}
+	}()
 	s.shared.report(ctx, rpc, "stack", reasonBothSides,
 		"one stack runs the RPCs of a server and those of a client: they share its limits and budgets, so that a handler can wait for itself; make a stack for each side")
 }

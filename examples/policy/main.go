@@ -83,7 +83,7 @@ func show(ctx context.Context, p *policy.Policy, file string, lasts time.Duratio
 	}()
 	defer func() {
 		cancel()
-		<-watched
+		<-watched //nolint:errcheck // the end of a context
 	}()
 	fleet, conn, err := start(ctx, p)
 	if err != nil {

@@ -119,7 +119,7 @@ func (e *events) add(_ context.Context, event interceptors.Event) {
 		e.retries[event.Reason]++
 	case interceptors.EventRefused:
 		e.refusals[event.Reason]++
-	case interceptors.EventTimeout, interceptors.EventHedge, interceptors.EventPanic, interceptors.EventShadow, interceptors.EventWarning:
+	case interceptors.EventTimeout, interceptors.EventHedge, interceptors.EventPanic, interceptors.EventShadow, interceptors.EventWarning, interceptors.EventEnd:
 		// A timeout shows as the retry that follows it; the others do not happen here.
 	}
 }

@@ -64,7 +64,7 @@ func start(t *testing.T, p *publisher, stack *interceptors.Stack) pubsubpb.Publi
 	t.Cleanup(func() {
 		_ = conn.Close()
 		server.Stop()
-		<-served
+		<-served //nolint:errcheck // the server was stopped
 	})
 	return pubsubpb.NewPublisherClient(conn)
 }
