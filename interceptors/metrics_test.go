@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -94,6 +95,7 @@ func TestCountersAddUp(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			gate.SetMax(1)
 			for range rounds { // one enters, three wait in vain, four find the line full
 				running = append(running, w.start(t.Context(), k, durationPlan(time.Second)))
