@@ -101,7 +101,7 @@ type traced struct {
 
 // tell notes what happens inside, unless a span further inside does.
 func (t *traced) tell(_ context.Context, e *Event) {
-	if e.RPC.traced() != t || e.Kind == EventRefused && !t.firstToSee(e.Err) {
+	if e.RPC.traced() != t || e.Kind == EventWarning || e.Kind == EventRefused && !t.firstToSee(e.Err) {
 		return
 	}
 	t.span.Event(trace.Event{

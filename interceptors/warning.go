@@ -77,6 +77,9 @@ func otherSide(s Side) Side {
 
 // warnOfSide reports that a layer does nothing on the side of rpc.
 func (w *warning) warnOfSide(ctx context.Context, rpc *RPC, layer, what string) {
+	if w.reported.Load() {
+		return // before the text is made
+	}
 	w.report(ctx, rpc, layer, reasonWrongSide, fmt.Sprintf(
 		"%s acts on the RPCs of a %s only, and this stack runs those of a %s: they pass through it; move it to a stack of its side", what, otherSide(rpc.Side), rpc.Side))
 }
