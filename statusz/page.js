@@ -27,6 +27,7 @@
       const got = await fetch(location.pathname, {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(5000)});
       if (!got.ok) throw new Error(got.status);
       const next = new DOMParser().parseFromString(await got.text(), "text/html");
+      if (paused) { busy = false; return; }
       replace(document.querySelector("main"), next.querySelector("main"));
       document.title = next.title;
       live.textContent = next.getElementById("live").textContent;

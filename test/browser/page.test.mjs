@@ -43,6 +43,8 @@ for (const [mode, options] of Object.entries(modes)) {
     const errors = [];
     page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") errors.push(m.text()); });
     page.on("pageerror", (e) => errors.push(String(e)));
+    let visits = 0; // the page that reloads itself stays as it is: 204 leaves it
+    if (mode === "nojs") await page.route(url, (route) => (visits++ ? route.fulfill({ status: 204 }) : route.continue()));
     await page.goto(url);
     await page.locator("#methods tbody tr").first().waitFor();
     if (mode !== "nojs") {
@@ -55,9 +57,8 @@ for (const [mode, options] of Object.entries(modes)) {
       const { violations } = await page.evaluate(() => axe.run());
       assert.deepEqual(violations.map((v) => [v.id, v.nodes.map((n) => n.html + " " + n.failureSummary)]), []);
     }
-    const found = page.locator("#now li");
-    assert.equal(await found.count(), await page.locator("#now li .turn").count());
-    for (const advice of await page.locator("#now li .turn").allTextContents()) assert.ok(advice.length > 10, advice);
+    const advice = await page.locator("#now li").evaluateAll((all) => all.map((li) => li.querySelector(".turn")?.textContent ?? ""));
+    for (const text of advice) assert.ok(text.length > 10, `advice ${JSON.stringify(text)}`);
     if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${mode}.png`, fullPage: true });
     assert.deepEqual(errors, []);
     await page.close();
