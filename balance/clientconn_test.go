@@ -542,11 +542,12 @@ func TestClientConnFailureIsForgotten(t *testing.T) {
 	})
 }
 
-// A service config of the dial options is in force, and costs the reason.
+// A service config of the dial options is in force, and costs the reason. (No
+// connection has the number 0.)
 func TestClientConnServiceConfig(t *testing.T) {
 	for name, config := range map[string]string{
 		"another policy": `{"loadBalancingConfig":[{"round_robin":{}}]}`,
-		"ours, unasked":  `{"loadBalancingConfig":[{"turret.reporting_pick_first":{"connection":1}}]}`,
+		"ours, unasked":  `{"loadBalancingConfig":[{"turret.reporting_pick_first":{"connection":0}}]}`,
 	} {
 		bubble(t, func(t *testing.T) {
 			s := newSite(t, balance.ClientConfig{}, grpc.WithDefaultServiceConfig(config))
