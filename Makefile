@@ -31,12 +31,12 @@ lint: ## checks that run no code: vet, format, golangci-lint, go fix, go mod tid
 .PHONY: fix
 fix: ## apply automatic fixes in the root: modernise, format, tidy
 	go fix ./...
-	GOWORK=off go tool -modfile=tools/go.mod golangci-lint run --fix ./... || true
-	GOWORK=off go tool -modfile=tools/go.mod golangci-lint fmt
+	GOWORK=off go tool -modfile=internal/tools/go.mod golangci-lint run --fix ./... || true
+	GOWORK=off go tool -modfile=internal/tools/go.mod golangci-lint fmt
 	GOWORK=off go mod tidy
 
 .PHONY: generate
-generate: ## Go code from the .proto files, with the plugins that tools/go.mod pins (no network)
+generate: ## Go code from the .proto files, with the plugins that internal/tools/go.mod pins (no network)
 	@.ci/run generate
 
 .PHONY: check-generate

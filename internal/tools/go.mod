@@ -1,4 +1,4 @@
-module github.com/turret-go/turret/tools
+module github.com/turret-go/turret/internal/tools
 
 go 1.26.0
 
