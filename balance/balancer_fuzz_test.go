@@ -12,7 +12,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/turrettest"
 )
 
@@ -158,7 +158,7 @@ func (m *melee) start(how int) {
 	ctx, cancel := context.WithTimeout(m.Context(), time.Minute)
 	m.cancels = append(m.cancels, cancel)
 	if how%3 == 0 {
-		ctx, _ = tried.NewContext(ctx, tried.Unary)
+		ctx, _ = attempts.NewContext(ctx, attempts.Unary)
 	}
 	m.callers.Go(func() {
 		defer cancel()

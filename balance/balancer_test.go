@@ -20,8 +20,8 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/discover"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/fakeconn"
-	"github.com/turret-go/turret/internal/tried"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/ready"
 	"github.com/turret-go/turret/turrettest"
@@ -730,7 +730,7 @@ func TestBalancerPassesRefusalsOver(t *testing.T) {
 			if got, err := c.Call(t.Context(), ""); err != nil && !errors.Is(err, limit.ErrFull) || err == nil && got != "b" {
 				t.Fatalf("%q, %v", got, err)
 			}
-			record, _ := tried.NewContext(t.Context(), tried.Unary)
+			record, _ := attempts.NewContext(t.Context(), attempts.Unary)
 			if got, err := c.Call(record, ""); err != nil || got != "b" {
 				t.Fatalf("with a record: %q, %v, want the answer of b", got, err)
 			}
@@ -770,7 +770,7 @@ func TestBalancerAvoidsTried(t *testing.T) {
 		c := newCrowd(t, balance.Config{MaxBanned: -1})
 		c.counted(fine, "a", "b", "c", "d", "e")
 		for range 100 {
-			ctx, _ := tried.NewContext(t.Context(), tried.Unary)
+			ctx, _ := attempts.NewContext(t.Context(), attempts.Unary)
 			for range 5 {
 				if _, err := c.Call(ctx, ""); err != nil {
 					t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/internal/circuit"
 )
 
 // bans are the endpoints of one balancer that are left out: how many there are,
@@ -23,23 +23,23 @@ type bans struct {
 }
 
 // heed does what the end of a call means to a circuit of e.
-func (b *bans) heed(now int64, e *endpoint, c *breaker.Circuit, v breaker.Verdict) {
+func (b *bans) heed(now int64, e *endpoint, c *circuit.Circuit, v circuit.Verdict) {
 	switch v {
-	case breaker.Unchanged:
+	case circuit.Unchanged:
 		return
-	case breaker.Due:
+	case circuit.Due:
 		if c == &e.failures && b.ordinary(e) || !b.ban(now, e, c) {
 			return
 		}
-	case breaker.Recovered:
+	case circuit.Recovered:
 		if b.mayUse(e) {
 			b.changed(e, Transition{Cause: e.causeOf(c), Probe: true})
 		}
 		return
-	case breaker.Reopened:
+	case circuit.Reopened:
 	}
 	b.bansFor[e.causeIndex(c)].Add(1)
-	b.changed(e, e.evidence(now, c, v == breaker.Reopened))
+	b.changed(e, e.evidence(now, c, v == circuit.Reopened))
 }
 
 // changed completes t, which is of e, keeps it and passes it on.
@@ -60,7 +60,7 @@ func (b *bans) ordinary(e *endpoint) bool {
 }
 
 // ban opens a circuit of e, unless too many endpoints are out already.
-func (b *bans) ban(now int64, e *endpoint, c *breaker.Circuit) bool {
+func (b *bans) ban(now int64, e *endpoint, c *circuit.Circuit) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.Load().MaxBanned*float64(b.ready) {

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/pushback"
-	"github.com/turret-go/turret/internal/tried"
 )
 
 // A call is one attempt of an RPC that was sent to an endpoint. Calls are reused,
@@ -39,10 +39,10 @@ func newCall() *call {
 
 // startCall notes that a call is sent to the endpoint that was chosen, and returns what gRPC calls when it is
 // over.
-func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.PickInfo, record *tried.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.PickInfo, record *attempts.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
 	c.endpoint, c.ctx, c.inner = chosen.endpoint, info.Ctx, inner
-	c.start(chosen, now, pass, record.Kind() == tried.Stream || p.methods.isStream(info.FullMethodName))
+	c.start(chosen, now, pass, record.Kind() == attempts.Stream || p.methods.isStream(info.FullMethodName))
 	return c.done
 }
 
@@ -65,8 +65,8 @@ func (c *call) end(d balancer.DoneInfo) {
 
 // endStream is end for a stream.
 func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer.DoneInfo) {
-	record := tried.FromContext(ctx)
-	if record.Kind() != tried.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
+	record := attempts.FromContext(ctx)
+	if record.Kind() != attempts.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d, e.config.Load().classify)
 		e.finish(v, now, o, retryAfter)
 		return

@@ -3,7 +3,7 @@ package balance
 import (
 	"math"
 
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 // A snapshot is the endpoints that may be chosen at one moment. It is immutable.
@@ -35,7 +35,7 @@ const (
 )
 
 // choose returns the endpoint for a call, which it has entered.
-func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, error) {
+func (s *snapshot) choose(now int64, record *attempts.Record) (*choice, passes, error) {
 	if len(s.choices) > 1 {
 		if best, fit := s.contest(now, record); fit <= inUse {
 			if p, ok := best.enter(now, asking); ok {
@@ -50,7 +50,7 @@ func (s *snapshot) choose(now int64, record *tried.Record) (*choice, passes, err
 // one is no choice, and of three endpoints of which one is banned every third
 // call would go to the slower one of the others. Where all were drawn at once
 // there is no other one to draw.
-func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) {
+func (s *snapshot) contest(now int64, record *attempts.Record) (*choice, standing) {
 	best, fit, rival := s.best(now, record)
 	if len(s.choices) <= s.config.Choices {
 		return best, fit
@@ -72,7 +72,7 @@ func (s *snapshot) contest(now int64, record *tried.Record) (*choice, standing) 
 
 // best returns the best of some endpoints that are drawn at random, how fit it
 // is, and how fit the fittest of the others is.
-func (s *snapshot) best(now int64, record *tried.Record) (best *choice, fit, rival standing) {
+func (s *snapshot) best(now int64, record *attempts.Record) (best *choice, fit, rival standing) {
 	if s.config.Choices == 2 && s.weights == nil {
 		i, j := pair(s.config.random(), len(s.choices))
 		a, b := &s.choices[i], &s.choices[j]
@@ -163,7 +163,7 @@ func (s *snapshot) idleLoad(c *choice, l float64) float64 {
 
 // search takes the fittest endpoint of those that it looks at. It is for when the
 // draws found none that is fit.
-func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, error) {
+func (s *snapshot) search(now int64, record *attempts.Record) (*choice, passes, error) {
 	var best *choice
 	var fit standing
 	for range draws {
@@ -193,7 +193,7 @@ func (s *snapshot) search(now int64, record *tried.Record) (*choice, passes, err
 }
 
 // fittest looks at endpoint after endpoint, from a random one on.
-func (s *snapshot) fittest(now int64, record *tried.Record) (*choice, standing) {
+func (s *snapshot) fittest(now int64, record *attempts.Record) (*choice, standing) {
 	n := len(s.choices)
 	first := 0
 	if n > 1 {

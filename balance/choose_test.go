@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/internal/circuit"
 )
 
 // An ambush is a tracker that bans the endpoint as the better one of two is looked
@@ -54,9 +54,9 @@ func TestOutUntilBothAreClosed(t *testing.T) {
 		p.init(func(Transition) {}, func() {})
 		p.count(2)
 		e := newEndpoint(&p, newSettings(Config{}.withDefaults()), "")
-		recovers := func(c *breaker.Circuit) {
+		recovers := func(c *circuit.Circuit) {
 			c.Reset()
-			p.heed(0, e, c, breaker.Recovered)
+			p.heed(0, e, c, circuit.Recovered)
 		}
 		for k, step := range []func(){
 			func() { p.ban(0, e, &e.failures) },

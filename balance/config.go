@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/internal/circuit"
+	"github.com/turret-go/turret/internal/latency"
 	"github.com/turret-go/turret/load"
 	"github.com/turret-go/turret/retry"
 )
@@ -102,7 +103,7 @@ const (
 )
 
 // Failures says when failures ban an endpoint, and for how long: a
-// [breaker.Circuit] for each endpoint. When a ban is over, one call is sent to
+// circuit breaker for each endpoint. When a ban is over, one call is sent to
 // the endpoint as a probe.
 type Failures struct {
 	// Consecutive is how many failures in a row ban: so many, or more where calls
@@ -128,7 +129,7 @@ type Failures struct {
 
 // Outliers says when latency bans an endpoint: when calls in a row take longer
 // than a call to this fleet does in all but one of some 10,000 cases, and at
-// least twice as long as a typical one (see [load.Fleet]). The load alone sends
+// least twice as long as a typical one. The load alone sends
 // fewer calls to such an endpoint. The ban sends next to none, which decides
 // about the slowest call of a thousand.
 type Outliers struct {
@@ -193,7 +194,7 @@ func (c Config) Validate() error {
 	if err := checkBan("Outliers", c.Outliers.BanFor, c.Outliers.MaxBanFor); err != nil {
 		return err
 	}
-	return turret.FieldOf("balance", "Failures", c.Failures.circuit().Validate())
+	return turret.FieldOf("balance", "Failures", c.Failures.circuit().Validate("balance"))
 }
 
 // invalid returns the error of a field that has a value out of its bound.
@@ -221,8 +222,8 @@ func checkBan(field string, first, longest time.Duration) error {
 }
 
 // circuit returns the configuration of an endpoint's circuit for failures.
-func (f Failures) circuit() breaker.Config {
-	return breaker.Config{
+func (f Failures) circuit() circuit.Config {
+	return circuit.Config{
 		Consecutive: cmp.Or(f.Consecutive, defaultFailures),
 		Ratio:       cmp.Or(f.Ratio, defaultRatio), MinCalls: f.MinCalls, Window: f.Window,
 		Backoff: ban(f.BanFor, f.MaxBanFor, defaultFailureBan, maxFailureBan),
@@ -231,8 +232,8 @@ func (f Failures) circuit() breaker.Config {
 
 // circuit returns the configuration of an endpoint's circuit for latency, whose
 // failures are outliers.
-func (o Outliers) circuit() breaker.Config {
-	return breaker.Config{
+func (o Outliers) circuit() circuit.Config {
+	return circuit.Config{
 		Consecutive: cmp.Or(o.Consecutive, defaultOutliers),
 		Ratio:       -1,
 		Backoff:     ban(o.BanFor, o.MaxBanFor, defaultOutlierBan, maxOutlierBan),
@@ -255,8 +256,8 @@ func (c *Config) sameTracker(other Config) bool {
 }
 
 // newTracker returns the tracker of one endpoint.
-func (c *Config) newTracker(fleet *load.Fleet) tracker {
-	e := load.EWMAConfig{Decay: c.Decay, DefaultRTT: c.DefaultRTT, Penalty: c.Penalty, Fleet: fleet}
+func (c *Config) newTracker(fleet *latency.Fleet) tracker {
+	e := load.EWMAConfig{Decay: c.Decay, DefaultRTT: c.DefaultRTT, Penalty: c.Penalty, Typical: fleet.Typical}
 	switch c.Load {
 	case LoadPending:
 		return load.NewPending()

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/breaker"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
+	"github.com/turret-go/turret/internal/circuit"
 	"github.com/turret-go/turret/load"
 )
 
@@ -18,7 +18,7 @@ import (
 // only the one that gets the call is asked for, are part of the endpoint, not
 // behind pointers.
 type endpoint struct {
-	id       uint64       // in the records of package tried
+	id       uint64       // in the records of package attempts
 	limit    atomic.Int64 // 0: none
 	inflight atomic.Int64 // calls that entered while there was a limit
 	warm     atomic.Int64 // when its slow start ends
@@ -26,10 +26,10 @@ type endpoint struct {
 	out      atomic.Bool // a circuit is not closed; counted in bans.out unless gone
 	gone     bool        // no longer there; guarded by bans.mu, which writers of out hold
 
-	failures breaker.Circuit
+	failures circuit.Circuit
 	config   atomic.Pointer[settings]
 	pool     *pool
-	slowness breaker.Circuit
+	slowness circuit.Circuit
 
 	calls, failed atomic.Uint64 // that have ended
 	name          string
@@ -45,7 +45,7 @@ type tracker interface {
 // newEndpoint returns an endpoint of p without a past. name is what people know it
 // by.
 func newEndpoint(p *pool, c *settings, name string) *endpoint {
-	e := &endpoint{id: tried.NewID(), name: name, pool: p}
+	e := &endpoint{id: attempts.NewID(), name: name, pool: p}
 	e.config.Store(c)
 	e.track()
 	e.limit.Store(int64(c.Limit))
@@ -89,7 +89,7 @@ const (
 
 // standing returns how fit e is for a call of the RPC of this record. An RPC
 // that was tried before is not used to try an endpoint out.
-func (e *endpoint) standing(now int64, record *tried.Record) standing {
+func (e *endpoint) standing(now int64, record *attempts.Record) standing {
 	if limit := e.limit.Load(); limit > 0 && e.inflight.Load() >= limit {
 		return full
 	}
@@ -242,7 +242,7 @@ func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
 	if o != turret.Success && o != turret.Ignored && o != turret.Unused {
 		e.failed.Add(1)
 	}
-	if v := e.failures.Leave(now, p.failures.ticket(), o); v != breaker.Unchanged {
+	if v := e.failures.Leave(now, p.failures.ticket(), o); v != circuit.Unchanged {
 		e.pool.heed(now, e, &e.failures, v)
 	}
 }
@@ -259,13 +259,13 @@ func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Durati
 	if o != turret.Unused && fleet.Outlier(took) {
 		verdict = turret.Failure
 	}
-	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != breaker.Unchanged {
+	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != circuit.Unchanged {
 		e.pool.heed(now, e, &e.slowness, v)
 	}
 }
 
 // evidence returns the ban of e by its circuit c, with what decided about it.
-func (e *endpoint) evidence(now int64, c *breaker.Circuit, probe bool) Transition {
+func (e *endpoint) evidence(now int64, c *circuit.Circuit, probe bool) Transition {
 	t := Transition{Banned: true, Cause: e.causeOf(c), Probe: probe, BanFor: c.Period()}
 	config := e.config.Load()
 	row := c.Row()
@@ -282,13 +282,13 @@ func (e *endpoint) evidence(now int64, c *breaker.Circuit, probe bool) Transitio
 	return t
 }
 
-func (e *endpoint) causeIndex(c *breaker.Circuit) int {
+func (e *endpoint) causeIndex(c *circuit.Circuit) int {
 	if c == &e.slowness {
 		return 1
 	}
 	return 0
 }
 
-func (e *endpoint) causeOf(c *breaker.Circuit) string {
+func (e *endpoint) causeOf(c *circuit.Circuit) string {
 	return [2]string{causeFailures, causeLatency}[e.causeIndex(c)]
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/discover"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/background"
-	"github.com/turret-go/turret/internal/tried"
 	"github.com/turret-go/turret/ready"
 )
 
@@ -110,7 +110,7 @@ func (g *group[K, S]) close() {
 // waits, in line, for as long as ctx and h let it. The member is to be left with
 // exit.
 func (g *group[K, S]) enter(ctx context.Context, h *reachability, stream bool) (*member[S], visit, error) {
-	record := tried.FromContext(ctx)
+	record := attempts.FromContext(ctx)
 	for round := range patience + 1 {
 		m, v, err := g.tryEnter(record, stream, round == patience)
 		if m != nil || err != nil {
@@ -122,7 +122,7 @@ func (g *group[K, S]) enter(ctx context.Context, h *reachability, stream bool) (
 
 // tryEnter is enter without waiting: without a member and an error, the one that
 // was chosen was not ready, or there was none to choose.
-func (g *group[K, S]) tryEnter(record *tried.Record, stream, fresh bool) (m *member[S], v visit, err error) {
+func (g *group[K, S]) tryEnter(record *attempts.Record, stream, fresh bool) (m *member[S], v visit, err error) {
 	now := g.now()
 	l := g.lineup(now, fresh)
 	if len(l.choices) == 0 {
@@ -156,7 +156,7 @@ func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p pa
 
 // enterInTurn is enter for calls that found no member: they wait in line, so that a member which becomes ready does not wake all of them for one
 // place.
-func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *tried.Record, stream bool) (*member[S], visit, error) {
+func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *attempts.Record, stream bool) (*member[S], visit, error) {
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	defer h.onLost(giveUp)()

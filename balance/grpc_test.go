@@ -26,7 +26,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 // A backend is a real server on an in-memory connection.
@@ -263,7 +263,7 @@ func TestRetriesGoElsewhere(t *testing.T) {
 	sc := `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.001s","maxBackoff":"0.001s",` +
 		`"backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}],"loadBalancingConfig":[` + balance.PolicyConfig(balance.Config{}) + `]}`
 	recorded := grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		ctx, _ = tried.NewContext(ctx, tried.Unary)
+		ctx, _ = attempts.NewContext(ctx, attempts.Unary)
 		return invoke(ctx, method, req, reply, cc, opts...)
 	})
 	inWorld(t, 4, sc, func(w *world) {

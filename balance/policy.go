@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 // policy is the balancer.Balancer of one channel. It keeps what is known of the
@@ -247,7 +247,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	now := p.policy.now()
-	record := tried.FromContext(info.Ctx)
+	record := attempts.FromContext(info.Ctx)
 	chosen, pass, err := p.choose(now, record)
 	if err != nil {
 		return balancer.PickResult{}, err

@@ -23,8 +23,8 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/balance"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/fakeconn"
-	"github.com/turret-go/turret/internal/tried"
 )
 
 // A fleet is a policy whose RPCs the test plays.
@@ -354,7 +354,7 @@ func TestTriedEndpointsAreAvoided(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t, balance.Config{}, fakeconn.Endpoints(4))
 		for range 100 {
-			ctx, _ := tried.NewContext(t.Context(), tried.Unary)
+			ctx, _ := attempts.NewContext(t.Context(), attempts.Unary)
 			seen := map[string]bool{}
 			for range 4 {
 				p, err := f.tryPick(ctx)
@@ -378,8 +378,8 @@ func TestRetriesDoNotProbe(t *testing.T) {
 		f.serve(500, sick(down))
 		time.Sleep(time.Minute) // the ban is over
 		for range 100 {
-			ctx, record := tried.NewContext(t.Context(), tried.Unary)
-			record.Add(tried.NewID())
+			ctx, record := attempts.NewContext(t.Context(), attempts.Unary)
+			record.Add(attempts.NewID())
 			p, err := f.tryPick(ctx)
 			if err != nil || p.address == first {
 				t.Fatalf("picked %q (%v)", p.address, err)
@@ -394,8 +394,8 @@ func TestRetriesDoNotProbe(t *testing.T) {
 func TestStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFleet(t, balance.Config{Load: balance.LoadPending}, fakeconn.Endpoints(2))
-		open := func() (picked, *tried.Record) {
-			ctx, record := tried.NewContext(t.Context(), tried.Stream)
+		open := func() (picked, *attempts.Record) {
+			ctx, record := attempts.NewContext(t.Context(), attempts.Stream)
 			p, err := f.tryPick(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -426,7 +426,7 @@ func TestStreams(t *testing.T) {
 		f := newFleet(t, balance.Config{}, fakeconn.Endpoints(2))
 		f.serve(1000, well)
 		for range 10 {
-			ctx, record := tried.NewContext(t.Context(), tried.Stream)
+			ctx, record := attempts.NewContext(t.Context(), attempts.Stream)
 			p, _ := f.tryPick(ctx)
 			time.Sleep(time.Hour)
 			p.done(answered)

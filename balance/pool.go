@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/load"
+	"github.com/turret-go/turret/internal/latency"
 )
 
 // A pool is what the endpoints of one balancer share: the clock, what their
@@ -16,7 +16,7 @@ type pool struct {
 	bans
 
 	base    time.Time
-	fleet   *load.Fleet
+	fleet   *latency.Fleet
 	onPanic func()        // is called when a call is sent to a banned endpoint
 	panics  atomic.Uint64 // such calls
 
@@ -24,7 +24,7 @@ type pool struct {
 }
 
 func (p *pool) init(onChange func(Transition), onPanic func()) {
-	p.base, p.fleet, p.onChange, p.onPanic = time.Now(), load.NewFleet(), onChange, onPanic
+	p.base, p.fleet, p.onChange, p.onPanic = time.Now(), latency.NewFleet(), onChange, onPanic
 }
 
 func (p *pool) now() int64 { return int64(time.Since(p.base)) }

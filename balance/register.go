@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/misuse"
-	"github.com/turret-go/turret/internal/tried"
 )
 
 // Name is the name of the policy in a service config. Importing this package
@@ -17,7 +17,7 @@ const Name = "turret.P2C"
 
 func init() {
 	balancer.Register(builder{})
-	tried.Expect() // Retry is to say which endpoints it has tried
+	attempts.Expect() // Retry is to say which endpoints it has tried
 }
 
 // WithP2C makes a channel balance with this policy, as its default service

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/circuit"
+	"github.com/turret-go/turret/internal/misuse"
 	"github.com/turret-go/turret/retry"
 )
 
@@ -28,8 +31,11 @@ var probing = &turret.Refusal{
 // Its methods may be called concurrently; entering and leaving a closed breaker
 // takes no lock. It has no goroutine and no timer of its own.
 type Breaker struct {
-	circuit *Circuit
+	circuit *circuit.Circuit
 	base    time.Time
+
+	mu     sync.Mutex // held while config and the circuit's change together
+	config Config
 
 	entered, left, refused atomic.Uint64
 }
@@ -37,7 +43,8 @@ type Breaker struct {
 // New returns a closed Breaker. It panics with the error of [Config.Validate]
 // if c is not valid.
 func New(c Config) *Breaker {
-	return &Breaker{circuit: NewCircuit(c, rand.Uint64), base: time.Now()}
+	misuse.Check("breaker: New", c.Validate())
+	return &Breaker{circuit: circuit.New(c.circuit(), rand.Uint64), base: time.Now(), config: c}
 }
 
 func (b *Breaker) now() int64 { return int64(time.Since(b.base)) }
@@ -47,8 +54,8 @@ func (b *Breaker) now() int64 { return int64(time.Since(b.base)) }
 func (b *Breaker) Ready(ctx context.Context) error {
 	for {
 		// The channel comes first: what changes after it was made closes it.
-		changed := b.circuit.changed()
-		wait, refuses := b.circuit.refusal(b.now())
+		changed := b.circuit.Changed()
+		wait, refuses := b.circuit.Refusal(b.now())
 		if !refuses {
 			return nil
 		}
@@ -105,19 +112,26 @@ func (b *Breaker) TryEnter(context.Context) (turret.Ticket, error) {
 	return turret.Ticket{}, &r
 }
 
-// Leave says how a call went; what each outcome means is said at
-// [Circuit.Leave].
+// Leave says how a call went.
+//
+// Success ends a row of failures; Failure prolongs it. Overload neither prolongs
+// nor ends a row, for a server that says it is full is alive; but it counts as a
+// failure for the share, for one that says hardly anything else has to be left
+// alone. Ignored and Unused count for nothing, and so does a call that entered
+// before the last change of state. A probe succeeds with Success and fails with
+// Failure or Overload; with Ignored or Unused it frees its place without a
+// verdict, and the next call is the probe.
 func (b *Breaker) Leave(t turret.Ticket, o turret.Outcome) {
 	b.left.Add(1)
 	now := b.now()
-	if b.circuit.Leave(now, t, o) == Due {
+	if b.circuit.Leave(now, t, o) == circuit.Due {
 		b.circuit.Trip(now)
 	}
 }
 
 // State returns the state. An open breaker whose period is over is HalfOpen,
 // before and while a probe runs.
-func (b *Breaker) State() State { return b.circuit.State(b.now()) }
+func (b *Breaker) State() State { return State(b.circuit.State(b.now())) }
 
 // Trip opens a closed breaker by hand, as a row of failures would.
 func (b *Breaker) Trip() { b.circuit.Trip(b.now()) }
@@ -127,19 +141,31 @@ func (b *Breaker) Reset() { b.circuit.Reset() }
 
 // SetConsecutive changes [Config].Consecutive, 0 and negative values included.
 func (b *Breaker) SetConsecutive(n int) {
-	b.circuit.retune("breaker: Breaker.SetConsecutive", func(c *Config) { c.Consecutive = n })
+	b.retune("SetConsecutive", func(c *Config) { c.Consecutive = n })
 }
 
 // SetRatio changes [Config].Ratio and MinCalls, 0 and negative values
 // included. It panics if they are not valid.
 func (b *Breaker) SetRatio(ratio float64, minCalls int) {
-	b.circuit.retune("breaker: Breaker.SetRatio", func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
+	b.retune("SetRatio", func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
 }
 
 // SetBackoff changes [Config].Backoff, from the next open period on. It panics
 // if it is not valid.
 func (b *Breaker) SetBackoff(backoff retry.Backoff) {
-	b.circuit.retune("breaker: Breaker.SetBackoff", func(c *Config) { c.Backoff = backoff })
+	b.retune("SetBackoff", func(c *Config) { c.Backoff = backoff })
+}
+
+// retune changes the configuration for setter. It panics if the result is not
+// valid, and nothing is changed then.
+func (b *Breaker) retune(setter string, change func(c *Config)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	config := b.config
+	change(&config)
+	misuse.Check("breaker: Breaker."+setter, config.Validate())
+	b.config = config
+	b.circuit.SetConfig(config.circuit())
 }
 
 // Stats is a snapshot of a [Breaker].
@@ -160,12 +186,12 @@ type Stats struct {
 // they may be a few calls apart.
 func (b *Breaker) Stats() Stats {
 	now := b.now()
-	s := Stats{State: b.circuit.State(now), Row: int(b.circuit.streak.Load())}
+	s := Stats{State: State(b.circuit.State(now)), Row: int(b.circuit.Row())}
 	left := b.left.Load() // before entered, so that InFlight is not negative
 	s.Entered, s.Refused = b.entered.Load(), b.refused.Load()
 	s.InFlight = int(s.Entered - left)
-	s.Calls, s.Failures = b.circuit.window.sum(now)
-	s.OpenFor, _ = b.circuit.refusal(now)
+	s.Calls, s.Failures = b.circuit.Counts(now)
+	s.OpenFor, _ = b.circuit.Refusal(now)
 	s.Opened = b.circuit.Openings()
 	return s
 }

@@ -2,6 +2,7 @@ package breaker_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -114,6 +115,24 @@ func TestReady(t *testing.T) {
 		_, _ = b.TryEnter(t.Context())
 		if err := b.Ready(short); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, turret.ErrNotReady) {
 			t.Fatalf("ctx ends first: %v", err)
+		}
+	})
+}
+
+// Ready does not wait for the end of a probe that no longer keeps calls out.
+func TestReadyOutlastsAnEndlessProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Backoff: retry.Backoff{Base: time.Second, Max: time.Minute, Jitter: -1}})
+		b.Trip()
+		time.Sleep(time.Second)
+		if _, err := b.TryEnter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		start := time.Now()
+		if err := b.Ready(ctx); err != nil || time.Since(start) != time.Minute {
+			t.Errorf("Ready returned %v after %v, want nil after a minute", err, time.Since(start))
 		}
 	})
 }
@@ -300,4 +319,13 @@ func ExampleBreaker() {
 	// false: not sent false, state Closed
 	// false: not sent false, state Open
 	// true: not sent true, state Open
+}
+
+// Logs and JSON show names, also of what is unknown.
+func TestNames(t *testing.T) {
+	got, err := json.Marshal([]breaker.State{breaker.Closed, breaker.Open, breaker.HalfOpen, 9})
+	const want = `["Closed","Open","HalfOpen","State(9)"]`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
 }

@@ -1,24 +1,10 @@
 package breaker
 
 import (
-	"cmp"
-	"fmt"
-	"math"
 	"time"
 
-	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/circuit"
 	"github.com/turret-go/turret/retry"
-)
-
-// Defaults of [Config].
-const (
-	defaultConsecutive = 5
-	defaultRatio       = 0.5
-	defaultMinCalls    = 20
-	defaultWindow      = 10 * time.Second
-	defaultOpenFor     = time.Second
-	defaultMaxOpenFor  = time.Minute
-	defaultJitter      = 0.25
 )
 
 // Config says when a breaker opens, and for how long. The zero value is the
@@ -57,38 +43,15 @@ type Config struct {
 }
 
 // Validate returns a [turret.FieldError] if c cannot be used.
-func (c Config) Validate() error {
-	switch {
-	case math.IsNaN(c.Ratio) || c.Ratio > 1:
-		return invalid("Ratio", c.Ratio, fmt.Sprintf("at most 1 (0 means %v, negative none)", defaultRatio))
-	case c.MinCalls < 0 || c.MinCalls > maxMinCalls:
-		return invalid("MinCalls", c.MinCalls, fmt.Sprintf("between 0 and %d (0 means %d)", maxMinCalls, defaultMinCalls))
-	case c.Window < 0 || c.Window > 0 && c.Window < buckets:
-		return invalid("Window", c.Window, fmt.Sprintf("at least %v (0 means %v)", time.Duration(buckets), defaultWindow))
-	case c.Backoff.Base < 0:
-		return invalid("Backoff.Base", c.Backoff.Base, fmt.Sprintf("at least 0 (0 means %v)", defaultOpenFor))
-	}
-	return turret.FieldOf("breaker", "Backoff", c.Backoff.Validate())
-}
+func (c Config) Validate() error { return c.circuit().Validate("breaker") }
 
-// withDefaults returns c with every zero replaced by what it stands for.
-func (c Config) withDefaults() Config {
-	c.Consecutive = cmp.Or(c.Consecutive, defaultConsecutive)
-	c.Ratio = cmp.Or(c.Ratio, defaultRatio)
-	c.MinCalls = cmp.Or(c.MinCalls, defaultMinCalls)
-	c.Window = cmp.Or(c.Window, defaultWindow)
-	if c.Backoff.Base == 0 {
-		c.Backoff.Base = defaultOpenFor
-		if c.Backoff.Max > 0 {
-			c.Backoff.Base = min(defaultOpenFor, c.Backoff.Max)
-		}
+// circuit returns c for the circuit of a breaker.
+func (c Config) circuit() circuit.Config {
+	inner := circuit.Config{
+		Consecutive: c.Consecutive, Ratio: c.Ratio, MinCalls: c.MinCalls, Window: c.Window, Backoff: c.Backoff,
 	}
-	c.Backoff.Max = cmp.Or(c.Backoff.Max, max(defaultMaxOpenFor, c.Backoff.Base))
-	c.Backoff.Jitter = cmp.Or(c.Backoff.Jitter, defaultJitter)
-	return c
-}
-
-// invalid returns the error of a field that has a value out of its bound.
-func invalid(field string, value any, bound string) error {
-	return &turret.FieldError{Package: "breaker", Field: field, Value: value, Bound: bound}
+	if f := c.OnChange; f != nil {
+		inner.OnChange = func(from, to circuit.State) { f(State(from), State(to)) }
+	}
+	return inner
 }

@@ -7,7 +7,7 @@ import "github.com/turret-go/turret"
 // first probe enters.
 func (b *Breaker) Describe(d *turret.Description) {
 	s := b.Stats()
-	c := b.circuit.config.Load()
+	c := b.circuit.Config()
 	d.Is("breaker", "breaker")
 	d.Setting("consecutive", "{call}", c.Consecutive)
 	d.Setting("ratio", "1", c.Ratio)
@@ -21,7 +21,7 @@ func (b *Breaker) Describe(d *turret.Description) {
 	d.Gauge("in_flight", "{call}", float64(s.InFlight))
 	d.Count("entered", "{call}", "", s.Entered)
 	d.Count("refused", "{call}", turret.ReasonCircuitOpen, s.Refused)
-	for state, n := range b.circuit.entries() {
+	for state, n := range b.circuit.Entries() {
 		d.Count("transitions", "{transition}", word(State(state)), n)
 	}
 }

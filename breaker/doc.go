@@ -22,7 +22,6 @@
 // by a probe that does not end, such as a long stream: once it has taken as long
 // as the longest open period, further calls are probes too.
 //
-// [turret.Gated] makes a layer of a Breaker, interceptors.Breaker one for gRPC,
-// and package balance keeps a [Circuit], a Breaker without a clock, for each
-// endpoint.
+// [turret.Gated] makes a layer of a Breaker, and interceptors.Breaker one for
+// gRPC. Package balance keeps what decides in a Breaker for each endpoint.
 package breaker

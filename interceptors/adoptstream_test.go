@@ -16,7 +16,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
@@ -397,9 +397,9 @@ func (s *tooLate) RecvMsg(any) error {
 func TestAdoptedKeepsTheRecord(t *testing.T) {
 	for _, k := range streamKinds {
 		inBubble(t, k.String(), func(t *testing.T) {
-			var records []*tried.Record
+			var records []*attempts.Record
 			note := around(func(ctx context.Context, next func(context.Context) error) error {
-				records = append(records, tried.FromContext(ctx))
+				records = append(records, attempts.FromContext(ctx))
 				return next(ctx)
 			})
 			w := newWorld(t, worldOf{

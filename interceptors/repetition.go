@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 // A repetition is what a unaryClient keeps of an RPC that may have several
@@ -55,20 +55,20 @@ var none = new(destinations)
 
 // tries is what all attempts of an RPC share, those side by side too.
 type tries struct {
-	begun  atomic.Int32  // so far
-	record *tried.Record // the endpoints that they were sent to; nil if no balancer asks
+	begun  atomic.Int32     // so far
+	record *attempts.Record // the endpoints that they were sent to; nil if no balancer asks
 }
 
 // carried returns ctx with t's record. It is called before attempts run side by
 // side, and by each attempt, which then finds the record there.
 func (t *tries) carried(ctx context.Context) context.Context {
 	switch {
-	case t.record == nil && !tried.Expected():
+	case t.record == nil && !attempts.Expected():
 		return ctx
 	case t.record == nil:
-		ctx, t.record = tried.NewContext(ctx, tried.Unary)
+		ctx, t.record = attempts.NewContext(ctx, attempts.Unary)
 		return ctx
-	case tried.FromContext(ctx) == t.record:
+	case attempts.FromContext(ctx) == t.record:
 		return ctx
 	default:
 		return t.record.In(ctx)

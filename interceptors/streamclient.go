@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/onfinish"
-	"github.com/turret-go/turret/internal/tried"
 )
 
 // newStreamClient returns a stream. The caller of newStreamClient starts run in a
@@ -83,7 +83,7 @@ type streamClient struct {
 	first      attempt // in place: most streams have no other
 	openFailed bool    // the last attempt did not open
 	replay     *replay // nil unless a layer asked to repeat the stream
-	tried      *tried.Record
+	tried      *attempts.Record
 }
 
 // open is the caller's part of NewStream: it opens the attempts that the leaf

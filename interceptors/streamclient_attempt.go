@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 // An attempt is one try of a streamClient on the wire. It has ended when
@@ -104,7 +104,7 @@ func (c *streamClient) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 		a.replaying = c.replay != nil // until replayInto has caught up
 		ctx = withPreviousAttempts(c.tried.In(ctx), strconv.Itoa(c.attempts))
 	} else if c.tried == nil {
-		ctx, c.tried = tried.NewContext(ctx, tried.Stream)
+		ctx, c.tried = attempts.NewContext(ctx, attempts.Stream)
 	} else {
 		ctx = c.tried.In(ctx) // that of the stream which this one is inside of
 	}

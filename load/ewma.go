@@ -18,7 +18,7 @@ type EWMAConfig struct {
 	// decay remembers a slow endpoint for longer, and a short pause too.
 	Decay time.Duration
 	// DefaultRTT is what an endpoint that was never measured is taken for while
-	// its first calls are in flight and the Fleet knows nothing. 0 means 30 ms;
+	// its first calls are in flight and no typical latency is known. 0 means 30 ms;
 	// not negative. With nothing in flight such an endpoint has no load: an
 	// average falls while an endpoint is idle, so anything else would leave it
 	// behind those that were used once.
@@ -32,10 +32,11 @@ type EWMAConfig struct {
 	// after a single failure. Negative: none, a failure counts as the time it
 	// took.
 	Penalty time.Duration
-	// Fleet, if not nil, knows how long calls take at all the endpoints
-	// together: an endpoint that was never measured is taken for a typical one
-	// while its first calls are in flight, neither avoided nor flooded.
-	Fleet *Fleet
+	// Typical, if not nil, returns the typical latency of all the endpoints
+	// together, or 0 while none is known: an endpoint that was never measured is
+	// taken for a typical one while its first calls are in flight, neither avoided
+	// nor flooded. It is called at each Load, concurrently, and must not block.
+	Typical func() time.Duration
 }
 
 // Validate returns a [turret.FieldError] if c cannot be used.
@@ -77,8 +78,8 @@ type latency struct {
 	flight  flight
 	average average
 	prior   float64
-	penalty float64 // 0: penaltyFactor x unmeasured
-	fleet   *Fleet
+	penalty float64              // 0: penaltyFactor x unmeasured
+	typical func() time.Duration // may be nil
 }
 
 func newLatency(where string, c EWMAConfig, decay, penalty time.Duration) latency {
@@ -87,7 +88,7 @@ func newLatency(where string, c EWMAConfig, decay, penalty time.Duration) latenc
 		average: newAverage(int64(cmp.Or(c.Decay, decay))),
 		prior:   float64(cmp.Or(c.DefaultRTT, defaultRTT)),
 		penalty: float64(cmp.Or(c.Penalty, penalty)),
-		fleet:   c.Fleet,
+		typical: c.Typical,
 	}
 }
 
@@ -137,8 +138,8 @@ func (l *latency) leastPenalty() float64 {
 
 // unmeasured is what an endpoint without a past is taken for.
 func (l *latency) unmeasured() float64 {
-	if l.fleet != nil {
-		if typical := l.fleet.Typical(); typical > 0 {
+	if l.typical != nil {
+		if typical := l.typical(); typical > 0 {
 			return float64(typical)
 		}
 	}
@@ -190,8 +191,7 @@ func (p *PeakEWMA) InFlight() int64 { return p.l.flight.inFlight() }
 // mean, with a short memory, in which one answer counts as twice the mean at
 // most: a long memory, and one that jumps to the peaks, keeps away from
 // endpoints that paused for a moment, and sends their load to the others. And
-// it does not take small differences from the typical latency of its Fleet for
-// true. The load is in nanoseconds.
+// it does not take small differences from [EWMAConfig].Typical for true. The load is in nanoseconds.
 //
 // Make one with [NewEWMA].
 type EWMA struct {
@@ -219,8 +219,8 @@ func (e *EWMA) Done(now int64, t turret.Ticket, o turret.Outcome, retryAfter tim
 // Load returns latency x (calls in flight + 1), in nanoseconds.
 func (e *EWMA) Load(now int64) float64 {
 	expected, pending := e.l.now(now)
-	if e.l.fleet != nil {
-		expected = withoutNoise(expected, float64(e.l.fleet.Typical()))
+	if e.l.typical != nil {
+		expected = withoutNoise(expected, float64(e.l.typical()))
 	}
 	return expected * float64(pending+1)
 }

@@ -2,13 +2,12 @@ package load_test
 
 import (
 	"math"
-	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/latency"
 	"github.com/turret-go/turret/load"
 	"github.com/turret-go/turret/turrettest"
 )
@@ -16,12 +15,12 @@ import (
 const ms = int64(time.Millisecond)
 
 func TestContract(t *testing.T) {
-	fleet := load.NewFleet()
+	fleet := latency.NewFleet()
 	fleet.Observe(0, 10*time.Millisecond)
 	trackers := map[string]func() load.Tracker{
 		"PeakEWMA":       func() load.Tracker { return load.NewPeakEWMA(load.EWMAConfig{}) },
 		"EWMA":           func() load.Tracker { return load.NewEWMA(load.EWMAConfig{}) },
-		"EWMA in fleet":  func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Fleet: fleet}) },
+		"EWMA in fleet":  func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Typical: fleet.Typical}) },
 		"EWMA 1µs":       func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Decay: time.Microsecond}) },
 		"EWMA unlimited": func() load.Tracker { return load.NewEWMA(load.EWMAConfig{Decay: math.MaxInt64}) },
 		"Pending":        func() load.Tracker { return load.NewPending() },
@@ -111,11 +110,11 @@ func TestPenalty(t *testing.T) {
 		})
 	}
 	t.Run("of EWMA is ten typical calls", func(t *testing.T) {
-		fleet := load.NewFleet()
+		fleet := latency.NewFleet()
 		for i := range int64(1000) {
 			fleet.Observe(i*10*ms, 4*time.Millisecond)
 		}
-		tr := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+		tr := load.NewEWMA(load.EWMAConfig{Typical: fleet.Typical})
 		tr.Done(ms, tr.Start(0), turret.Failure, 0)
 		if got, want := tr.Load(ms), 40*float64(ms)/1.2; !near(got, want) {
 			t.Errorf("Load = %v, want %v", got, want)
@@ -152,14 +151,14 @@ func TestSilence(t *testing.T) {
 // An endpoint that was never measured is tried at once, and is taken for a
 // typical one while its first calls are in flight: neither avoided nor flooded.
 func TestNewcomer(t *testing.T) {
-	fleet := load.NewFleet()
-	old := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+	fleet := latency.NewFleet()
+	old := load.NewEWMA(load.EWMAConfig{Typical: fleet.Typical})
 	for i := range int64(1000) {
 		answer(old, i*10*ms+2*ms, 2*ms)
 		fleet.Observe(i*10*ms+2*ms, 2*time.Millisecond)
 	}
 	now := 9992 * ms
-	newcomer := load.NewEWMA(load.EWMAConfig{Fleet: fleet})
+	newcomer := load.NewEWMA(load.EWMAConfig{Typical: fleet.Typical})
 	if n, idle := newcomer.Load(now), old.Load(now+int64(time.Hour)); n > idle {
 		t.Errorf("newcomer %v, an old one that was idle for an hour %v", n, idle)
 	}
@@ -183,60 +182,6 @@ func TestInFlight(t *testing.T) {
 	p.Done(0, stream, turret.Success, 0)
 	if p.InFlight() != 0 {
 		t.Fatalf("InFlight = %d, want 0", p.InFlight())
-	}
-}
-
-// What is ordinary depends on how much latencies vary.
-func TestFleet(t *testing.T) {
-	tests := []struct {
-		name              string
-		latency           func(r *rand.Rand) float64 // in ms
-		typical           float64
-		ordinary, outlier float64
-	}{
-		{"narrow", func(r *rand.Rand) float64 { return 100 + r.Float64() }, 100, 190, 210},
-		{"log-normal", func(r *rand.Rand) float64 { return 10 * math.Exp(0.5*r.NormFloat64()) }, 10, 50, 120},
-		{"wide", func(r *rand.Rand) float64 { return 10 * math.Exp(r.NormFloat64()) }, 10, 300, 1500},
-		{"two methods", func(r *rand.Rand) float64 { return []float64{2, 200}[r.IntN(2)] }, 20, 10_000, 1e7},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(3, 4))
-			f := load.NewFleet()
-			if f.Typical() != 0 || f.Outlier(time.Hour) {
-				t.Fatal("a new fleet knows something")
-			}
-			for i := range int64(2000) {
-				f.Observe(i*10*ms, time.Duration(tt.latency(random)*float64(ms)))
-			}
-			if got := float64(f.Typical()) / float64(ms); got < tt.typical/1.5 || got > tt.typical*1.5 {
-				t.Errorf("Typical = %v ms, want about %v", got, tt.typical)
-			}
-			if f.Outlier(time.Duration(tt.ordinary * float64(ms))) {
-				t.Errorf("%v ms is an outlier", tt.ordinary)
-			}
-			if !f.Outlier(time.Duration(tt.outlier * float64(ms))) {
-				t.Errorf("%v ms is no outlier", tt.outlier)
-			}
-		})
-	}
-}
-
-// A fleet keeps its samples in order while many goroutines add some.
-func TestFleetConcurrent(t *testing.T) {
-	f := load.NewFleet()
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			for i := range int64(1000) {
-				f.Observe(i*10*ms, 5*time.Millisecond)
-				f.Outlier(f.Typical())
-			}
-		})
-	}
-	all.Wait()
-	if got := f.Typical(); got < 4*time.Millisecond || got > 6*time.Millisecond {
-		t.Fatalf("Typical = %v, want 5ms", got)
 	}
 }
 
@@ -266,7 +211,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	tr := load.NewEWMA(load.EWMAConfig{Fleet: load.NewFleet()})
+	tr := load.NewEWMA(load.EWMAConfig{Typical: latency.NewFleet().Typical})
 	now := int64(0)
 	if n := testing.AllocsPerRun(100, func() {
 		answer(tr, now, ms)

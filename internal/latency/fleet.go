@@ -1,4 +1,5 @@
-package load
+// Package latency knows which latency is usual at a fleet of endpoints.
+package latency
 
 import (
 	"math"
@@ -19,6 +20,9 @@ import (
 //
 // Its methods may be called concurrently. Reading takes no lock; of two calls
 // that observe at the same moment one is left out.
+//
+// What every call reads shares no cache line with anything else that is written:
+// processors fetch lines of 64 bytes in pairs.
 type Fleet struct {
 	_       [cacheLines]byte
 	typical atomic.Int64
@@ -32,11 +36,15 @@ type Fleet struct {
 }
 
 const (
-	fleetMemory = 128
-	fleetGap    = time.Second / fleetMemory
-	// fleetDoubt is how many calls it takes to outweigh the first guess, that
+	cacheLines = 128 // bytes
+
+	// memory is how many calls the means go back, and gap the time between two
+	// calls that are observed, so that at least a second is remembered.
+	memory = 128
+	gap    = time.Second / memory
+	// doubt is how many calls it takes to outweigh the first guess, that
 	// latencies vary widely.
-	fleetDoubt = 8
+	doubt = 8
 	// ordinary is how many mean deviations above the mean are ordinary: 4 standard
 	// deviations of a normal distribution.
 	ordinary = 5
@@ -54,12 +62,12 @@ func (f *Fleet) Observe(now int64, latency time.Duration) {
 		return
 	}
 	defer f.mu.Unlock()
-	f.next.Store(now + int64(fleetGap))
+	f.next.Store(now + int64(gap))
 	x := math.Log(max(1, float64(latency)))
 	if f.samples == 0 {
-		f.samples, f.mean, f.dev = fleetDoubt, x, 1
+		f.samples, f.mean, f.dev = doubt, x, 1
 	}
-	f.samples = min(f.samples+1, fleetMemory)
+	f.samples = min(f.samples+1, memory)
 	f.dev += (math.Abs(x-f.mean) - f.dev) / f.samples
 	f.mean += (x - f.mean) / f.samples
 	f.typical.Store(nanoseconds(f.mean))

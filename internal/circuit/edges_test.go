@@ -1,10 +1,8 @@
-package breaker
+package circuit
 
 import (
-	"context"
 	"math"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -40,24 +38,6 @@ func TestEndlessProbeWithoutALongestPeriod(t *testing.T) {
 	}
 }
 
-// Ready does not wait for the end of a probe that no longer keeps calls out.
-func TestReadyOutlastsAnEndlessProbe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := New(Config{Backoff: retry.Backoff{Base: time.Second, Max: time.Minute, Jitter: -1}})
-		b.Trip()
-		time.Sleep(time.Second)
-		if _, err := b.TryEnter(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		start := time.Now()
-		if err := b.Ready(ctx); err != nil || time.Since(start) != time.Minute {
-			t.Errorf("Ready returned %v after %v, want nil after a minute", err, time.Since(start))
-		}
-	})
-}
-
 // What was counted long ago does not come back when the numbers of buckets come
 // round.
 func TestWindowForgetsWhatIsOld(t *testing.T) {
@@ -82,7 +62,7 @@ func FuzzCircuitEdges(f *testing.F) {
 	f.Add(int64(1)<<62, int64(1)<<62, int64(time.Second), int64(0), int64(10))
 	f.Fuzz(func(t *testing.T, first, step, base, longest, width int64) {
 		config := Config{Window: time.Duration(width), Consecutive: 1, Backoff: retry.Backoff{Base: time.Duration(base), Max: time.Duration(longest)}}
-		if first < 0 || step < 0 || config.Validate() != nil {
+		if first < 0 || step < 0 || config.Validate("circuit") != nil {
 			t.Skip()
 		}
 		c := newCircuit(config)
@@ -98,7 +78,7 @@ func FuzzCircuitEdges(f *testing.F) {
 			} else if wait < 0 {
 				t.Fatalf("%+v: refused at %d for %v", config, now, wait)
 			}
-			if wait, refuses := c.refusal(now); wait < 0 || refuses != c.Refuses(now) {
+			if wait, refuses := c.Refusal(now); wait < 0 || refuses != c.Refuses(now) {
 				t.Fatalf("%+v: refusal at %d: %v, %v", config, now, wait, refuses)
 			}
 			now += min(step, math.MaxInt64-now)

@@ -1,7 +1,6 @@
-package breaker
+package circuit
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -14,7 +13,7 @@ const second = int64(time.Second)
 // exact is a backoff without chance: 1 s, 2 s, 4 s, 8 s.
 var exact = retry.Backoff{Base: time.Second, Max: 8 * time.Second, Jitter: -1}
 
-func newCircuit(c Config) *Circuit { return NewCircuit(c, func() uint64 { return 0 }) }
+func newCircuit(c Config) *Circuit { return New(c, func() uint64 { return 0 }) }
 
 // call enters, which must work, and leaves with o. It opens what is due.
 func call(t *testing.T, c *Circuit, now int64, o turret.Outcome) Verdict {
@@ -286,16 +285,4 @@ func FuzzCircuit(f *testing.F) {
 			t.Fatalf("state %v after a good call", c.State(now))
 		}
 	})
-}
-
-// Logs and JSON show names, also of what is unknown.
-func TestNames(t *testing.T) {
-	got, err := json.Marshal([]any{
-		[]State{Closed, Open, HalfOpen, 9},
-		[]Verdict{Unchanged, Due, Reopened, Recovered, 9},
-	})
-	const want = `[["Closed","Open","HalfOpen","State(9)"],["Unchanged","Due","Reopened","Recovered","Verdict(9)"]]`
-	if err != nil || string(got) != want {
-		t.Errorf("%s, %v, want %s", got, err, want)
-	}
 }

@@ -1,4 +1,4 @@
-package tried_test
+package attempts_test
 
 import (
 	"context"
@@ -7,30 +7,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/turret-go/turret/internal/tried"
+	"github.com/turret-go/turret/internal/attempts"
 )
 
 func TestNoRecord(t *testing.T) {
-	r := tried.FromContext(t.Context())
+	r := attempts.FromContext(t.Context())
 	if r != nil {
 		t.Fatalf("FromContext = %v, want nil", r)
 	}
 	r.Add(1)
 	r.End(nil)
-	if r.Has(1) || r.Len() != 0 || r.Kind() != tried.Unary {
+	if r.Has(1) || r.Len() != 0 || r.Kind() != attempts.Unary {
 		t.Fatal("a nil Record knows something")
 	}
 }
 
 // expectedAtFirst is read before any test runs: Expect cannot be undone.
-var expectedAtFirst = tried.Expected()
+var expectedAtFirst = attempts.Expected()
 
 func TestExpect(t *testing.T) {
 	if expectedAtFirst {
 		t.Error("Records are expected where no picker is")
 	}
-	tried.Expect()
-	if !tried.Expected() {
+	attempts.Expect()
+	if !attempts.Expected() {
 		t.Error("Expect is forgotten")
 	}
 }
@@ -38,26 +38,26 @@ func TestExpect(t *testing.T) {
 func TestRecordIsTheContext(t *testing.T) {
 	type name struct{}
 	outer := context.WithValue(t.Context(), name{}, "outer")
-	ctx, r := tried.NewContext(outer, tried.Stream)
+	ctx, r := attempts.NewContext(outer, attempts.Stream)
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
-	if got := tried.FromContext(ctx); got != r {
+	if got := attempts.FromContext(ctx); got != r {
 		t.Fatalf("FromContext = %p, want %p", got, r)
 	}
 	if ctx.Value(name{}) != "outer" {
 		t.Error("values of the outer context are out of reach")
 	}
-	if r.Kind() != tried.Stream {
+	if r.Kind() != attempts.Stream {
 		t.Error("the kind is lost")
 	}
-	inner, other := tried.NewContext(ctx, tried.Unary)
-	if tried.FromContext(inner) != other {
+	inner, other := attempts.NewContext(ctx, attempts.Unary)
+	if attempts.FromContext(inner) != other {
 		t.Error("the innermost Record does not win")
 	}
 }
 
 func TestHas(t *testing.T) {
-	_, r := tried.NewContext(t.Context(), tried.Unary)
+	_, r := attempts.NewContext(t.Context(), attempts.Unary)
 	for id := range uint64(20) {
 		if r.Has(id + 1) {
 			t.Fatalf("Has(%d) before Add", id+1)
@@ -75,7 +75,7 @@ func TestHas(t *testing.T) {
 }
 
 func TestEnd(t *testing.T) {
-	_, r := tried.NewContext(t.Context(), tried.Stream)
+	_, r := attempts.NewContext(t.Context(), attempts.Stream)
 	broken := errors.New("broken")
 	var heard []error
 	hear := func(err error) { heard = append(heard, err) }
@@ -84,14 +84,14 @@ func TestEnd(t *testing.T) {
 	r.Await(hear) // gRPC replaced the first attempt
 	r.End(broken)
 	r.End(nil) // nothing waits any more
-	if len(heard) != 2 || !errors.Is(heard[0], tried.ErrReplaced) || !errors.Is(heard[1], broken) {
+	if len(heard) != 2 || !errors.Is(heard[0], attempts.ErrReplaced) || !errors.Is(heard[1], broken) {
 		t.Fatalf("heard %v, want ErrReplaced and broken", heard)
 	}
 }
 
 // A callback may start the next attempt, which awaits again.
 func TestAwaitInsideEnd(t *testing.T) {
-	_, r := tried.NewContext(t.Context(), tried.Stream)
+	_, r := attempts.NewContext(t.Context(), attempts.Stream)
 	done := false
 	r.Await(func(error) { r.Await(func(error) { done = true }) })
 	r.End(nil)
@@ -102,12 +102,12 @@ func TestAwaitInsideEnd(t *testing.T) {
 }
 
 func TestConcurrent(t *testing.T) {
-	ctx, r := tried.NewContext(t.Context(), tried.Unary)
+	ctx, r := attempts.NewContext(t.Context(), attempts.Unary)
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			id := tried.NewID()
-			tried.FromContext(ctx).Add(id)
+			id := attempts.NewID()
+			attempts.FromContext(ctx).Add(id)
 			if !r.Has(id) {
 				t.Errorf("Has(%d) = false after Add", id)
 			}
@@ -117,14 +117,14 @@ func TestConcurrent(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	var kept *tried.Record
-	if n := testing.AllocsPerRun(100, func() { _, kept = tried.NewContext(t.Context(), tried.Unary) }); n > 1 {
+	var kept *attempts.Record
+	if n := testing.AllocsPerRun(100, func() { _, kept = attempts.NewContext(t.Context(), attempts.Unary) }); n > 1 {
 		t.Errorf("NewContext allocates %v times, want 1", n)
 	}
 	ctx, cancel := context.WithCancel(kept)
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() {
-		r := tried.FromContext(ctx)
+		r := attempts.FromContext(ctx)
 		r.Add(1)
 		if !r.Has(1) {
 			t.Error("Has(1) = false")

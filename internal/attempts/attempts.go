@@ -1,11 +1,11 @@
-// Package tried holds what the attempts of one RPC and the picker that places
+// Package attempts holds what the attempts of one RPC and the picker that places
 // them have to tell each other: which endpoints were tried, whether the RPC is
 // a stream, and how a stream really ended.
 //
 // Code that sends an RPC more than once (Retry, Hedge) makes one [Record] for
 // the RPC and calls every attempt with the context of [NewContext], or one
 // derived from it. A picker finds the Record with [FromContext].
-package tried
+package attempts
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const remembered = 8
 
 // ErrReplaced is the end of an attempt of a stream that gRPC replaced by
 // another one on its own, without giving the reason.
-var ErrReplaced = errors.New("tried: the attempt was replaced by another one")
+var ErrReplaced = errors.New("attempts: the attempt was replaced by another one")
 
 // A Kind says what a Record's RPC is.
 type Kind uint8

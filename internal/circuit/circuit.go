@@ -1,81 +1,18 @@
-package breaker
+// Package circuit is a circuit breaker without a clock, for owners of many of
+// them that read their clock once. Package breaker makes a gate of one, and
+// package balance has two for each endpoint.
+package circuit
 
 import (
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/misuse"
 )
 
-// A State is the state of a breaker.
-type State uint8
-
-// The states.
-const (
-	Closed   State = iota // calls pass, and are counted
-	Open                  // calls are refused until the open period is over
-	HalfOpen              // one call at a time passes, as a probe
-)
-
-// String returns the name of s.
-func (s State) String() string {
-	switch s {
-	case Closed:
-		return "Closed"
-	case Open:
-		return "Open"
-	case HalfOpen:
-		return "HalfOpen"
-	default:
-		return fmt.Sprintf("State(%d)", uint8(s))
-	}
-}
-
-// MarshalText returns what String does, so that slog and encoding/json write
-// the name. It never fails; an unknown state is State(9).
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// A Verdict is what the end of a call meant to a [Circuit].
-type Verdict uint8
-
-// The verdicts.
-const (
-	// Unchanged: the state is what it was.
-	Unchanged Verdict = iota
-	// Due: there is reason to open. The owner calls Trip, or decides against it.
-	Due
-	// Reopened: a probe failed, and the circuit is open again.
-	Reopened
-	// Recovered: a probe succeeded, and the circuit is closed.
-	Recovered
-)
-
-// String returns the name of v.
-func (v Verdict) String() string {
-	switch v {
-	case Unchanged:
-		return "Unchanged"
-	case Due:
-		return "Due"
-	case Reopened:
-		return "Reopened"
-	case Recovered:
-		return "Recovered"
-	default:
-		return fmt.Sprintf("Verdict(%d)", uint8(v))
-	}
-}
-
-// MarshalText returns what String does; it never fails.
-func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
-
-// A Circuit is a breaker without a clock, for owners of many of them, such as
-// a balancer with one for each endpoint: they read their clock once and say
-// what time it is. Most code wants a [Breaker].
+// A Circuit decides which calls pass, from how the calls before them ended.
 //
 // now is in nanoseconds since an instant that the owner chose, not negative,
 // and the same for all calls. Enter and Leave of a closed circuit whose call did
@@ -112,25 +49,19 @@ const (
 	stateBits = 2
 )
 
-// NewCircuit returns a closed Circuit. random returns uniform random words, for
-// the jitter; it is called concurrently only if the owner's other circuits
-// share it. NewCircuit panics with the error of [Config.Validate] if c is not
-// valid.
-func NewCircuit(c Config, random func() uint64) *Circuit {
+// New returns a closed Circuit. random returns uniform random words, for the
+// jitter; it is called concurrently only if the owner's other circuits share it.
+func New(c Config, random func() uint64) *Circuit {
 	circuit := new(Circuit)
 	circuit.Init(c, random)
 	return circuit
 }
 
-// Init is NewCircuit for a Circuit that is part of something else. It is called
-// once, before all other methods.
+// Init is New for a Circuit that is part of something else. It is called once,
+// before all other methods.
 func (c *Circuit) Init(config Config, random func() uint64) {
-	misuse.Check("breaker: New", config.Validate())
-	config = config.withDefaults()
 	c.probe, c.random = noProbe, random
-	c.config.Store(&config)
-	c.window.setWidth(int64(config.Window) / buckets)
-	c.shares.Store(config.Ratio > 0)
+	c.SetConfig(config)
 }
 
 // State returns the state at now. An open circuit whose period is over is
@@ -213,13 +144,13 @@ func (c *Circuit) Refuses(now int64) bool {
 	if State(c.epoch.Load()&(1<<stateBits-1)) == Closed {
 		return false
 	}
-	_, refuses := c.refusal(now)
+	_, refuses := c.Refusal(now)
 	return refuses
 }
 
-// refusal reports whether the circuit refuses at now, and for how long it will
+// Refusal reports whether the circuit refuses at now, and for how long it will
 // unless its state changes.
-func (c *Circuit) refusal(now int64) (wait time.Duration, refuses bool) {
+func (c *Circuit) Refusal(now int64) (wait time.Duration, refuses bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.stateLocked() {
@@ -383,8 +314,8 @@ func (c *Circuit) wakeLocked() {
 	}
 }
 
-// changed returns a channel that is closed at the next change.
-func (c *Circuit) changed() <-chan struct{} {
+// Changed returns a channel that is closed at the next change.
+func (c *Circuit) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wake == nil {
@@ -427,28 +358,22 @@ func (c *Circuit) tell(next change) {
 	}
 }
 
-// retune changes the configuration. It panics if the result is not valid.
-func (c *Circuit) retune(where string, change func(c *Config)) {
+// SetConfig changes the configuration. The state, an open period that has begun
+// and the row of failures stay; a new Window begins empty.
+func (c *Circuit) SetConfig(config Config) {
+	config = config.withDefaults()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	config := *c.config.Load()
-	change(&config)
-	misuse.Check(where, config.Validate())
-	config = config.withDefaults()
 	c.config.Store(&config)
 	c.shares.Store(config.Ratio > 0)
+	c.window.setWidth(int64(config.Window) / buckets)
 }
 
-// SetConfig changes the configuration. The state, an open period that has begun
-// and the row of failures stay; a new Window begins empty. It panics with the
-// error of [Config.Validate] if config is not valid.
-func (c *Circuit) SetConfig(config Config) {
-	c.retune("breaker: Circuit.SetConfig", func(old *Config) { *old = config })
-	c.window.setWidth(int64(c.config.Load().Window) / buckets)
-}
+// Config returns the configuration with every zero replaced by what it stands for.
+func (c *Circuit) Config() Config { return *c.config.Load() }
 
-// entries returns how often each state was entered from another one.
-func (c *Circuit) entries() [HalfOpen + 1]uint64 {
+// Entries returns how often each state was entered from another one.
+func (c *Circuit) Entries() [HalfOpen + 1]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.enters
