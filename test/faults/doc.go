@@ -18,6 +18,9 @@
 //   - the callers, and then all servers, are back to normal within a time that
 //     the test states. What was measured is printed with -v.
 //
+// TestRollingRestart, TestRestartWithoutLameDuck and TestSignalsEndPhases have
+// other clients, without stacks, and servers that drain when they are signalled.
+//
 // No test skips itself or needs privileges. They need a Unix: signals stop
 // processes. They wait for conditions, with deadlines, and do not sleep.
 //

@@ -30,12 +30,20 @@ type process struct {
 	ledger  *ledger
 	ready   chan string // its address
 	stats   chan stats
+	phases  chan string   // of its drain
+	drained drained       // read when ended is closed
 	stopped bool          // it has printed so; read when ended is closed
 	ended   chan struct{} // all that it wrote has been read
 }
 
 // stats are the counts that a server prints.
 type stats struct{ inFlight, waiting, connections int }
+
+// A drained is what a server prints after its drain.
+type drained struct {
+	cut, stuck int
+	paused     time.Duration // for how long the process stood still
+}
 
 // startProcess starts a server, which writes to ledger what it receives.
 func startProcess(t testing.TB, config serverConfig, l *ledger) *process {
@@ -50,7 +58,7 @@ func startProcess(t testing.TB, config serverConfig, l *ledger) *process {
 	}
 	p := &process{
 		TB: t, config: config, ledger: l,
-		ready: make(chan string, 1), stats: make(chan stats, 1), ended: make(chan struct{}),
+		ready: make(chan string, 1), stats: make(chan stats, 1), phases: make(chan string, 10), ended: make(chan struct{}),
 	}
 	p.cmd = exec.CommandContext(t.Context(), os.Args[0])
 	p.cmd.Env = append(os.Environ(), asServer+"="+string(text), "GORACE=atexit_sleep_ms=0")
@@ -85,6 +93,11 @@ func (p *process) listen(out io.ReadCloser) {
 		case "stats":
 			n := numbers(rest)
 			p.stats <- stats{n[0], n[1], n[2]}
+		case "phase":
+			p.phases <- rest
+		case "drained":
+			n := numbers(rest)
+			p.drained = drained{n[0], n[1], time.Duration(n[2]) * time.Millisecond}
 		case "stopped":
 			p.stopped = true
 		default:
@@ -127,7 +140,7 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// signal sends SIGSTOP or SIGCONT.
+// signal sends SIGSTOP, SIGCONT or SIGTERM.
 func (p *process) signal(s syscall.Signal) {
 	p.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
@@ -141,7 +154,14 @@ func (p *process) stop(bound time.Duration) time.Duration {
 	if _, err := fmt.Fprintln(p.stdin, "stop"); err != nil {
 		p.Fatal(err)
 	}
-	took := traffic.Await(p, "GracefulStop has returned", bound, func() bool {
+	return p.gone(bound)
+}
+
+// gone waits until the server has stopped by itself, and returns how long that
+// took.
+func (p *process) gone(bound time.Duration) time.Duration {
+	p.Helper()
+	took := traffic.Await(p, "server "+p.config.Name+" has stopped", bound, func() bool {
 		select {
 		case <-p.ended:
 			return true

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/turret-go/turret/drain"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/echo"
 	"github.com/turret-go/turret/limit"
@@ -36,6 +38,8 @@ type serverConfig struct {
 	Name    string
 	Address string        // "": any
 	MaxAge  time.Duration // of connections; 0: none
+	// LameDuck, if not 0, makes the server one that signals drain.
+	LameDuck time.Duration
 }
 
 // What a server writes to its standard output, one line each:
@@ -43,7 +47,9 @@ type serverConfig struct {
 //	ready ADDRESS              it accepts connections
 //	got RPC ATTEMPT MESSAGE    a handler is about to receive a message
 //	stats INFLIGHT WAITING CONNECTIONS
-//	stopped                    GracefulStop has returned; the process ends
+//	phase NAME                 of its drain
+//	drained CUT STUCK PAUSED   how many RPCs its drain reports; for how many milliseconds it stood still
+//	stopped                    GracefulStop or the drain has returned; the process ends
 //
 // and what it reads from its standard input: "stats", "stop" (gracefully), and
 // the end, at which it ends too, so that it does not outlive the test.
@@ -54,8 +60,14 @@ func serve(text string) {
 	}
 	listener := listen(config.Address)
 	places := limit.NewConcurrency(64, limit.Queue{Max: 64, Timeout: time.Second})
-	server := newServer(config, places)
-	say("ready", listener.Addr())
+	drainer := drain.New(drain.Config{LameDuck: config.LameDuck, Notice: patience, Cut: patience, OnPhase: sayPhase})
+	server := newServer(config, places, drainer)
+	ready := func() { say("ready", listener.Addr()) }
+	if config.LameDuck > 0 {
+		go drainOnSignal(drainer, server, ready)
+	} else {
+		ready()
+	}
 	go func() {
 		if err := server.Serve(listener); err != nil {
 			panic(err)
@@ -74,10 +86,41 @@ func serve(text string) {
 	}
 }
 
+// patience is how long a server waits for what a test brings about.
+const patience = 10 * time.Minute
+
+// drainOnSignal drains the server at SIGTERM, and ends the process. It calls ready
+// when SIGTERM does not end the process any more.
+func drainOnSignal(d *drain.Drainer, server *grpc.Server, ready func()) {
+	began, pauses := time.Now(), traffic.WatchPauses()
+	r := drain.OnSignal(waitedFor{context.Background(), sync.OnceFunc(ready)}, d, server)
+	sum := func(l drain.Left) int { return l.Unary + l.Streams }
+	say("drained", sum(r.Cut), sum(r.Stuck), pauses.Between(began, time.Now()).Milliseconds())
+	say("stopped")
+	os.Exit(0)
+}
+
+// A waitedFor is a context that calls waited when something waits for its end:
+// OnSignal does so when it has subscribed to the signals.
+type waitedFor struct {
+	context.Context //nolint:containedctx // it is a context
+
+	waited func()
+}
+
+// Done calls waited.
+func (w waitedFor) Done() <-chan struct{} {
+	w.waited()
+	return w.Context.Done()
+}
+
+func sayPhase(p drain.Phase, _ drain.Left) { say("phase", p) }
+
 // newServer returns a gRPC server with a full stack, and behind it what writes
 // down what handlers receive.
-func newServer(config serverConfig, places *limit.Concurrency) *grpc.Server {
+func newServer(config serverConfig, places *limit.Concurrency, drainer *drain.Drainer) *grpc.Server {
 	stack := interceptors.New(
+		drainer.Layer(),
 		interceptors.Recover(),
 		interceptors.Trace(trace.Config{}),
 		interceptors.LoadShed(),
