@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 )
 
 // methods says which methods are streams. It looks in the descriptors of the
@@ -18,7 +18,7 @@ type methods struct {
 	// method is nearly always the same constant, so comparing it costs less than
 	// a map.
 	recent [64]atomic.Pointer[methodKind]
-	known  memo.Map[string, *methodKind]
+	known  boundedmap.Map[string, *methodKind]
 }
 
 // A methodKind is whether a method is a stream.
@@ -28,7 +28,7 @@ type methodKind struct {
 }
 
 func newMethods() *methods {
-	return &methods{known: memo.Map[string, *methodKind]{Max: maxMethods}}
+	return &methods{known: boundedmap.Map[string, *methodKind]{Max: maxMethods}}
 }
 
 func newMethodKind(method string) *methodKind { return &methodKind{method, lookUp(method)} }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -74,7 +74,7 @@ func Log(l *slog.Logger, c LogConfig) func(ctx context.Context, e Event) {
 type logSampler struct {
 	logger *slog.Logger
 	every  time.Duration
-	lines  memo.Map[logKey, *logLine]
+	lines  boundedmap.Map[logKey, *logLine]
 	others [EventEnd + 8]logLine // by kind, of the keys that found lines full
 }
 

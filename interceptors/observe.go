@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/turret-go/turret"
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 )
 
 // EventKind says what an [Event] tells of.
@@ -234,7 +234,9 @@ func endOf(ctx context.Context, rpc *RPC, err error, took time.Duration, returne
 // A derivation makes copies of RPCs that have something more in their extra. If
 // the extra of an RPC is none, or one that many RPCs share, then so is that of the
 // copy, and it is made once.
-type derivation struct{ made memo.Map[*extra, *extra] }
+type derivation struct {
+	made boundedmap.Map[*extra, *extra]
+}
 
 // of returns a copy of r whose extra was changed by set, which must change it in
 // the same way each time.

@@ -1,10 +1,8 @@
 package interceptors
 
 import (
-	"maps"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -13,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/internal/boundedmap"
 )
 
 // Domain is the domain of the ErrorInfo in statuses that a stack makes.
@@ -88,17 +87,20 @@ func timeoutStatus(after time.Duration) *status.Status {
 }
 
 // refusals holds the statuses of refusals that are alike.
-var refusals statusCache
+var refusals = newStatusCache()
 
 // A statusCache holds statuses of refusals, without their delays: one for each
 // kind, layer and reason. It holds at most maxStatuses, so that refusals that
 // are all different do not fill the memory.
 type statusCache struct {
-	mu    sync.Mutex
-	known atomic.Pointer[map[refusalKey]cachedStatus]
+	known boundedmap.Map[refusalKey, cachedStatus]
 }
 
 const maxStatuses = 128
+
+func newStatusCache() *statusCache {
+	return &statusCache{known: boundedmap.Map[refusalKey, cachedStatus]{Max: maxStatuses}}
+}
 
 // refusalKey is what statuses differ in, but for their text.
 type refusalKey struct {
@@ -113,23 +115,21 @@ type cachedStatus struct {
 	err    error
 }
 
+// get returns the status of r. The first refusal with a key decides which text is
+// kept: of those with another text each gets a status of its own.
 func (c *statusCache) get(r *turret.Refusal) *status.Status {
 	key := refusalKey{r.Kind, r.Layer, r.Reason}
-	var cached cachedStatus
-	full := false
-	if known := c.known.Load(); known != nil {
-		cached, full = (*known)[key], len(*known) >= maxStatuses
-	}
-	if cached.status != nil && (r.Err == nil && cached.err == nil || samePointer(cached.err, r.Err)) {
+	cached, known := c.known.Load(key)
+	if known && (r.Err == nil && cached.err == nil || samePointer(cached.err, r.Err)) {
 		return cached.status
 	}
 	text := presentable(plainText(r))
-	if cached.status != nil && cached.status.Message() == text {
+	if known && cached.status.Message() == text {
 		return cached.status
 	}
 	made := newStatus(refusalCode(r.Kind), text, r.Reason)
-	if cached.status == nil && !full && len(r.Layer)+len(r.Reason) <= maxText {
-		c.add(key, cachedStatus{made, r.Err})
+	if !known && len(r.Layer)+len(r.Reason) <= maxText {
+		c.known.Get(key, func(refusalKey) cachedStatus { return cachedStatus{made, r.Err} })
 	}
 	return made
 }
@@ -139,17 +139,4 @@ func plainText(r *turret.Refusal) string {
 	plain := *r
 	plain.RetryAfter = 0
 	return plain.Error()
-}
-
-func (c *statusCache) add(key refusalKey, st cachedStatus) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	next := map[refusalKey]cachedStatus{}
-	if known := c.known.Load(); known != nil {
-		next = maps.Clone(*known)
-	}
-	if len(next) < maxStatuses {
-		next[key] = st
-		c.known.Store(&next)
-	}
 }

@@ -237,7 +237,7 @@ func TestAbsurdRefusals(t *testing.T) {
 }
 
 func TestStatusCacheIsBounded(t *testing.T) {
-	var c statusCache
+	c := newStatusCache()
 	for i := range 10 * maxStatuses {
 		r := &turret.Refusal{Layer: "x", Reason: fmt.Sprint(i)}
 		if got := c.get(r).Message(); got != r.Error() {
@@ -245,13 +245,13 @@ func TestStatusCacheIsBounded(t *testing.T) {
 		}
 	}
 	c.get(&turret.Refusal{Layer: strings.Repeat("x", 2*maxText)})
-	if got := len(*c.known.Load()); got != maxStatuses {
+	if got := c.known.Len(); got != maxStatuses {
 		t.Errorf("%d statuses are kept, want %d", got, maxStatuses)
 	}
 }
 
 func TestStatusCacheKeepsTextsApart(t *testing.T) {
-	var c statusCache
+	c := newStatusCache()
 	same := &turret.Refusal{Layer: "x", Reason: "R", Err: errors.New("one")}
 	if first := c.get(same); c.get(same) != first {
 		t.Error("the status of a refusal is made twice")
@@ -262,7 +262,7 @@ func TestStatusCacheKeepsTextsApart(t *testing.T) {
 			t.Errorf("the status of %v says %q", r, got)
 		}
 	}
-	if got := len(*c.known.Load()); got != 1 {
+	if got := c.known.Len(); got != 1 {
 		t.Errorf("%d statuses are kept of one reason, want 1", got)
 	}
 	if other := (&turret.Refusal{Kind: turret.KindUnavailable, Layer: "x", Reason: "R", Err: same.Err}); c.get(other).Code() != codes.Unavailable {

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -27,10 +27,10 @@ type Meter struct {
 	config Config
 	meter  metric.Meter
 
-	durations [3]metric.Float64Histogram // by durationOf
-	methods   memo.Map[string, struct{}] // those that have series
-	targets   memo.Map[string, struct{}] // those that series name
-	series    memo.Map[Call, *Series]
+	durations [3]metric.Float64Histogram       // by durationOf
+	methods   boundedmap.Map[string, struct{}] // those that have series
+	targets   boundedmap.Map[string, struct{}] // those that series name
+	series    boundedmap.Map[Call, *Series]
 
 	mu  sync.Mutex // guards all; no method of the MeterProvider is called under it
 	all []*Series
@@ -95,7 +95,7 @@ func (m *Meter) hasSeries(name string) bool {
 }
 
 // claim reports whether name is one of those that have series: one of the first.
-func claim(names *memo.Map[string, struct{}], name string) bool {
+func claim(names *boundedmap.Map[string, struct{}], name string) bool {
 	if len(name) > longest {
 		return false
 	}

@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 	"github.com/turret-go/turret/trace"
 )
 
@@ -75,7 +75,7 @@ type Series struct {
 	call     Call
 	duration metric.Float64Histogram
 	active   atomic.Int64
-	byCode   memo.Map[string, []metric.RecordOption]
+	byCode   boundedmap.Map[string, []metric.RecordOption]
 }
 
 // Begin notes that an RPC has begun.

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/turret-go/turret/interceptors"
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 )
 
 // A set is the state of one call of Client or Server: what a stack's limits and
@@ -84,7 +84,7 @@ type way struct {
 	layers   []placed               // outermost first
 	made     []interceptors.Service // by the layers, in the same order
 	inner    interceptors.Service
-	variants memo.Map[perCall, interceptors.Service]
+	variants boundedmap.Map[perCall, interceptors.Service]
 }
 
 // placed is a layer with the block that it is of; nil for those of

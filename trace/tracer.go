@@ -10,7 +10,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
-	"github.com/turret-go/turret/internal/memo"
+	"github.com/turret-go/turret/internal/boundedmap"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -27,7 +27,7 @@ type Tracer struct {
 	propagator propagation.TextMapPropagator
 	attributes []attribute.KeyValue
 	public     bool
-	starts     memo.Map[Call, *start]
+	starts     boundedmap.Map[Call, *start]
 }
 
 // A Call is what there is to say of an RPC when it starts. Calls that are equal

@@ -55,7 +55,7 @@ var gateCases = []gateCase{
 		},
 	},
 	{
-		"ready is told", "Ready comes back with nil when there is room and nobody in line, for everybody who waits in it.",
+		"ready returns", "All calls of Ready that wait return nil when there is room and no line.",
 		func(s *subject) {
 			s.bounded(1)
 			inside := s.fill()
@@ -82,7 +82,7 @@ var gateCases = []gateCase{
 		},
 	},
 	{
-		"ready takes no turn", "Who waits in Ready holds no place in the line: room goes to those in Enter, as if nobody polled.",
+		"ready takes no turn", "A call of Ready holds no place in the line: room goes to the calls of Enter, as if Ready were not called.",
 		func(s *subject) {
 			s.bounded(1)
 			inside := s.fill()
@@ -161,7 +161,7 @@ var gateCases = []gateCase{
 		},
 	},
 	{
-		"enter when full", "Enter without room waits, or refuses with a *turret.Refusal; who gives up gets an error that matches the context's error and ErrNotReady.",
+		"enter when full", "Enter without room waits, or refuses with a *turret.Refusal; a caller that gives up gets an error that matches the context's error and ErrNotReady.",
 		func(s *subject) {
 			s.fill()
 			line := s.queue(8, 1)
@@ -254,7 +254,7 @@ var gateCases = []gateCase{
 		},
 	},
 	{
-		"errors hold nothing", "Who was refused, or gave up, holds nothing.",
+		"errors hold nothing", "A caller that was refused, or gave up, holds nothing.",
 		func(s *subject) {
 			inside := s.fill()
 			for range 20 {
@@ -287,8 +287,8 @@ var gateCases = []gateCase{
 		},
 	},
 	{
-		"hammer", "Many calls at once never have more room than there is, lose none, and wait for none that is free; Stats and String may be called meanwhile.",
-		hammer,
+		"concurrent calls", "Many calls at once never have more room than there is, lose none, and wait for none that is free; Stats and String may be called meanwhile.",
+		concurrentCalls,
 	},
 }
 

@@ -48,7 +48,7 @@ func layerCases[Req, Res any]() []layerCase[Req, Res] {
 			},
 		},
 		{
-			"passes errors on", "An error of the inner service reaches the caller, who can tell it with errors.Is; it does not say that nothing was sent. Nothing is held afterwards.",
+			"passes errors on", "An error of the inner service reaches the caller, and errors.Is finds it; it does not say that nothing was sent. Nothing is held afterwards.",
 			func(s subject) {
 				s.inner.fails(errAnswer)
 				for i := range rounds {
@@ -66,7 +66,7 @@ func layerCases[Req, Res any]() []layerCase[Req, Res] {
 			},
 		},
 		{
-			"passes refusals on", "A refusal of the inner service reaches the caller: nothing was sent, and the caller can tell who refused.",
+			"passes refusals on", "A refusal of the inner service reaches the caller: nothing was sent, and the caller can see which layer refused.",
 			func(s subject) {
 				s.inner.fails(errRefusal)
 				c := s.finish(s.start())
@@ -225,7 +225,7 @@ func layerCases[Req, Res any]() []layerCase[Req, Res] {
 		{
 			"wraps each service for itself", "A layer that is used twice makes two services, each of which calls the one that it wraps.",
 			func(s subject) {
-				other := newInnermost(s)
+				other := newInnerService(s)
 				first, second := s.service, s.layer(other)
 				other.answers(func(context.Context, int) (res Res, err error) { return res, errAnswer })
 				s.service = second
@@ -238,7 +238,7 @@ func layerCases[Req, Res any]() []layerCase[Req, Res] {
 		},
 		{
 			"works concurrently", "Many calls at once get each its own result, and nothing is held when they are over. String may be called meanwhile.",
-			jostle[Req, Res],
+			concurrentLayerCalls[Req, Res],
 		},
 	}, readinessCases[Req, Res]()...)
 }
@@ -264,7 +264,7 @@ func readinessCases[Req, Res any]() []layerCase[Req, Res] {
 	type subject = *layerSubject[Req, Res]
 	return []layerCase[Req, Res]{
 		{
-			"ready", "Ready is nil when the inner service has room, also with a context that has ended. It takes nothing, and calls nobody.",
+			"ready", "Ready is nil when the inner service has room, also with a context that has ended. It takes nothing, and calls nothing.",
 			func(s subject) {
 				s.inner.answers(func(context.Context, int) (res Res, err error) {
 					s.Error("Ready has called the inner service")
@@ -306,7 +306,7 @@ func readinessCases[Req, Res any]() []layerCase[Req, Res] {
 			},
 		},
 		{
-			"waits for room", "While the inner service has no room a call waits, and goes on when there is room, or it is refused. Who gives up gets an error that matches the context's, and that says that nothing was sent.",
+			"waits for room", "While the inner service has no room a call waits, and goes on when there is room, or it is refused. A caller that gives up gets an error that matches the context's, and that says that nothing was sent.",
 			func(s subject) {
 				open := s.inner.shut()
 				waits, gives := s.start(), s.start()
@@ -345,7 +345,7 @@ func readinessCases[Req, Res any]() []layerCase[Req, Res] {
 			},
 		},
 		{
-			"passes panics of Ready on", "A panic of the inner Ready goes on in the goroutine of whoever asks, or, if somebody else asked in the background, Ready is an error. Nothing is held afterwards.",
+			"passes panics of Ready on", "A panic of the inner Ready goes on in the goroutine that called Ready, or, where a background goroutine called it, Ready returns an error. Nothing is held afterwards.",
 			func(s subject) {
 				boom := errors.New("boom")
 				var asked atomic.Bool

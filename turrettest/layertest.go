@@ -101,7 +101,7 @@ type layerSubject[Req, Res any] struct {
 
 	traits  LayerTraits[Req, Res]
 	layer   turret.Layer[Req, Res]
-	inner   *innermost[Req, Res]
+	inner   *innerService[Req, Res]
 	service turret.Service[Req, Res]
 
 	mu    sync.Mutex
@@ -122,7 +122,7 @@ func newLayerSubject[Req, Res any](t *testing.T, traits LayerTraits[Req, Res]) *
 	if traits.Got == nil {
 		s.traits.Got = func(n int, res Res) bool { return reflect.DeepEqual(res, s.traits.Response(n)) }
 	}
-	s.inner = newInnermost(s)
+	s.inner = newInnerService(s)
 	return s
 }
 

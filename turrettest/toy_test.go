@@ -23,7 +23,7 @@ var faults = map[fault]string{
 	"Ready stands in the line":                    "ready takes no turn",
 	"Ready says yes when full":                    "ready when full",
 	"Ready fails for good when full":              "ready when full",
-	"Ready is never told":                         "ready is told",
+	"Ready never returns":                         "ready returns",
 	"Ready promises what is the line's":           "try does not overtake",
 	"TryEnter overtakes":                          "try does not overtake",
 	"TryEnter waits":                              "try without room",
@@ -33,13 +33,13 @@ var faults = map[fault]string{
 	"Enter fails with ctx's error alone":          "enter when full",
 	"Enter refuses with a plain error":            "enter when full",
 	"last in, first out":                          "first in first out",
-	"nobody in line is told":                      "first in first out",
+	"no caller in line is woken":                  "first in first out",
 	"a cancelled waiter stays in line":            "cancelled in line",
 	"a cancelled waiter keeps what it was given":  "cancelled as room comes",
 	"a refused call takes room":                   "errors hold nothing",
 	"Leave(Failure) loses room":                   "every outcome",
 	"Leave of the zero outcome gives two back":    "every outcome",
-	"two may see the same room":                   "hammer",
+	"two may see the same room":                   "concurrent calls",
 	"Leave waits":                                 "room",
 	"Enter waits in line although there is room":  "room",
 	"one waiter too many is woken for each leave": "first in first out",
@@ -98,7 +98,7 @@ func (g *toy) Ready(ctx context.Context) error {
 		return nil
 	case g.fault == "Ready fails for good when full" && ctx.Err() != nil:
 		return errPlain
-	case g.fault == "Ready is never told":
+	case g.fault == "Ready never returns":
 		told = nil
 	}
 	if ctx.Err() == nil {
@@ -226,7 +226,7 @@ func (g *toy) Leave(_ turret.Ticket, o turret.Outcome) {
 
 // put gives room to the line, or makes it free. It requires that mu is held.
 func (g *toy) put() {
-	if len(g.line) > 0 && g.fault != "nobody in line is told" {
+	if len(g.line) > 0 && g.fault != "no caller in line is woken" {
 		i := 0
 		if g.fault == "last in, first out" {
 			i = len(g.line) - 1

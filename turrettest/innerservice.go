@@ -8,9 +8,9 @@ import (
 	"github.com/turret-go/turret"
 )
 
-// An innermost is the service inside the layer under test. It does what the case
+// An innerService is the service inside the layer under test. It does what the case
 // says, keeps account of the calls, and notices those that must not be.
-type innermost[Req, Res any] struct {
+type innerService[Req, Res any] struct {
 	subject *layerSubject[Req, Res]
 	gone    chan struct{} // closed when the case is over: no call waits any more
 
@@ -22,8 +22,8 @@ type innermost[Req, Res any] struct {
 	left   map[int]bool                    // the caller's call has returned
 }
 
-func newInnermost[Req, Res any](s *layerSubject[Req, Res]) *innermost[Req, Res] {
-	return &innermost[Req, Res]{
+func newInnerService[Req, Res any](s *layerSubject[Req, Res]) *innerService[Req, Res] {
+	return &innerService[Req, Res]{
 		subject: s, gone: make(chan struct{}),
 		answer: func(_ context.Context, n int) (Res, error) { return s.traits.Response(n), nil },
 		inside: map[int]int{}, sent: map[int]int{}, left: map[int]bool{},
@@ -31,26 +31,26 @@ func newInnermost[Req, Res any](s *layerSubject[Req, Res]) *innermost[Req, Res] 
 }
 
 // answers sets what calls do from now on.
-func (i *innermost[Req, Res]) answers(f func(ctx context.Context, n int) (Res, error)) {
+func (i *innerService[Req, Res]) answers(f func(ctx context.Context, n int) (Res, error)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.answer = f
 }
 
 // fails lets calls fail with err from now on.
-func (i *innermost[Req, Res]) fails(err error) {
+func (i *innerService[Req, Res]) fails(err error) {
 	i.answers(func(context.Context, int) (res Res, _ error) { return res, err })
 }
 
 // says sets what Ready does from now on; nil: it is ready.
-func (i *innermost[Req, Res]) says(f func(ctx context.Context) error) {
+func (i *innerService[Req, Res]) says(f func(ctx context.Context) error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.asked = f
 }
 
 // shut takes all room away until open is called: Ready and Call wait.
-func (i *innermost[Req, Res]) shut() (open func()) {
+func (i *innerService[Req, Res]) shut() (open func()) {
 	room := make(chan struct{})
 	wait := func(ctx context.Context) error {
 		select {
@@ -77,7 +77,7 @@ func (i *innermost[Req, Res]) shut() (open func()) {
 	return sync.OnceFunc(func() { close(room) })
 }
 
-func (i *innermost[Req, Res]) Ready(ctx context.Context) error {
+func (i *innerService[Req, Res]) Ready(ctx context.Context) error {
 	i.mu.Lock()
 	f := i.asked
 	i.mu.Unlock()
@@ -87,7 +87,7 @@ func (i *innermost[Req, Res]) Ready(ctx context.Context) error {
 	return f(ctx)
 }
 
-func (i *innermost[Req, Res]) Call(ctx context.Context, req Req) (_ Res, err error) {
+func (i *innerService[Req, Res]) Call(ctx context.Context, req Req) (_ Res, err error) {
 	n, ok := ctx.Value(numberKey{}).(int)
 	if !ok {
 		i.subject.Error("the inner service was called with a context that has not the values of the caller's")
@@ -117,7 +117,7 @@ func (i *innermost[Req, Res]) Call(ctx context.Context, req Req) (_ Res, err err
 }
 
 // callerLeft says that the caller's call is over, and with it all of its own.
-func (i *innermost[Req, Res]) callerLeft(n int) {
+func (i *innerService[Req, Res]) callerLeft(n int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.left[n] = true
@@ -127,11 +127,11 @@ func (i *innermost[Req, Res]) callerLeft(n int) {
 }
 
 // sentOf returns how many inner calls of call n are over and were sent.
-func (i *innermost[Req, Res]) sentOf(n int) int {
+func (i *innerService[Req, Res]) sentOf(n int) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.sent[n]
 }
 
 // letGo ends what waits for the case.
-func (i *innermost[Req, Res]) letGo() { close(i.gone) }
+func (i *innerService[Req, Res]) letGo() { close(i.gone) }

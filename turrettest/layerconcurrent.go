@@ -16,12 +16,12 @@ type numbered int
 
 func (n numbered) Error() string { return fmt.Sprintf("error of call %d", int(n)) }
 
-// jostle calls the service from many goroutines at once. What becomes of a call
+// concurrentLayerCalls calls the service from many goroutines at once. What becomes of a call
 // is in its number: an answer, an error, a panic, or its caller gives up.
-func jostle[Req, Res any](s *layerSubject[Req, Res]) {
+func concurrentLayerCalls[Req, Res any](s *layerSubject[Req, Res]) {
 	const callers, calls = 8, 40
 	s.inner.answers(func(ctx context.Context, n int) (res Res, err error) {
-		dawdle(n % 7)
+		yield(n % 7)
 		switch n % 8 {
 		case 0:
 			return res, numbered(n)
@@ -39,12 +39,12 @@ func jostle[Req, Res any](s *layerSubject[Req, Res]) {
 			for range calls {
 				c := s.begin(nil, s.call)
 				if c.n%8 == 2 {
-					dawdle(random.IntN(5))
+					yield(random.IntN(5))
 					c.cancel()
 				}
 				s.look()
 				for c.waits() {
-					dawdle(1)
+					yield(1)
 					pass(time.Millisecond)
 				}
 				s.wantOwn(c)
@@ -55,7 +55,8 @@ func jostle[Req, Res any](s *layerSubject[Req, Res]) {
 	s.wantAlive()
 }
 
-// look does what others do with a service meanwhile.
+// look asks the service for its readiness and its text, as other callers may at
+// any time.
 func (s *layerSubject[Req, Res]) look() {
 	_ = turret.ReadyNow(s.service)
 	if p, ok := s.service.(fmt.Stringer); ok {

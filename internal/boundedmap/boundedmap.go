@@ -1,5 +1,6 @@
-// Package memo remembers what was made for a key, so that it is made once.
-package memo
+// Package boundedmap keeps what was made for a key, so that it is made once, for
+// a bounded number of keys.
+package boundedmap
 
 import (
 	"cmp"
