@@ -4,85 +4,72 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 
 	"github.com/turret-go/turret"
 )
 
-// ErrDraining is the cause of refusals while a [Drain] is closed.
-var ErrDraining = errors.New("the server is draining")
+// ErrOff is the cause of refusals while a [Switch] is off.
+var ErrOff = errors.New("switched off by an operator")
 
-// Drain is a gate that lets everything in until it is closed, and can wait until
-// everything has left: for the end of a server's life.
-type Drain struct {
-	mu      sync.Mutex
-	inside  int
-	closed  bool
-	drained chan struct{} // closed when the gate is closed and no call is inside
+// A Switch is a gate that an operator turns off: it refuses all calls until it is
+// turned on again. Calls that are inside go on. The zero Switch is on. Its methods
+// may be called concurrently.
+type Switch struct {
+	off      atomic.Bool
+	inFlight atomic.Int64
+	refused  atomic.Uint64
 }
 
-// NewDrain returns an open Drain.
-func NewDrain() *Drain { return &Drain{drained: make(chan struct{})} }
+// Turn turns the switch on or off.
+func (s *Switch) Turn(on bool) { s.off.Store(!on) }
 
-// Ready returns ErrDraining for good once the gate is closed.
-func (d *Drain) Ready(context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return ErrDraining
+// Ready returns an error that matches ErrOff and turret.ErrNotReady while the
+// switch is off: it may be turned on again.
+func (s *Switch) Ready(context.Context) error {
+	if s.off.Load() {
+		return turret.NotReady(ErrOff)
 	}
 	return nil
 }
 
 // Enter lets a call in. It never waits.
-func (d *Drain) Enter(ctx context.Context) (turret.Ticket, error) {
+func (s *Switch) Enter(ctx context.Context) (turret.Ticket, error) {
 	if err := ctx.Err(); err != nil {
 		return turret.Ticket{}, turret.NotReady(err)
 	}
-	return d.TryEnter(ctx)
+	return s.TryEnter(ctx)
 }
 
 // TryEnter lets a call in.
-func (d *Drain) TryEnter(context.Context) (turret.Ticket, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return turret.Ticket{}, &turret.Refusal{Kind: turret.KindUnavailable, Layer: "drain", Reason: "DRAINING", Err: ErrDraining}
+func (s *Switch) TryEnter(context.Context) (turret.Ticket, error) {
+	if s.off.Load() {
+		s.refused.Add(1)
+		return turret.Ticket{}, &turret.Refusal{Kind: turret.KindUnavailable, Layer: "switch", Reason: "SWITCHED_OFF", Err: ErrOff}
 	}
-	d.inside++
+	s.inFlight.Add(1)
 	return turret.Ticket{}, nil
 }
 
-// Leave says that a call has ended.
-func (d *Drain) Leave(turret.Ticket, turret.Outcome) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.inside--
-	d.tell()
+// Leave counts a call that has ended.
+func (s *Switch) Leave(turret.Ticket, turret.Outcome) { s.inFlight.Add(-1) }
+
+// String returns what the gate is doing, in one line.
+func (s *Switch) String() string {
+	return fmt.Sprintf("switch: %s, %d in flight, %d refused", s.position(), s.inFlight.Load(), s.refused.Load())
 }
 
-// Close refuses all calls from now on. The channel that it returns is closed
-// when the last call has left.
-func (d *Drain) Close() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.closed {
-		d.closed = true
-		d.tell()
+func (s *Switch) position() string {
+	if s.off.Load() {
+		return "off"
 	}
-	return d.drained
+	return "on"
 }
 
-// tell requires d.mu.
-func (d *Drain) tell() {
-	if d.closed && d.inside == 0 {
-		close(d.drained)
-	}
-}
-
-// String tells what the gate is doing, in one line.
-func (d *Drain) String() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return fmt.Sprintf("drain: %d inside, closed %t", d.inside, d.closed)
+// Describe says the same for the status page and for metrics.
+func (s *Switch) Describe(d *turret.Description) {
+	d.Is("switch", s.String())
+	d.State("position", s.position())
+	d.Gauge("in_flight", "{call}", float64(s.inFlight.Load()))
+	d.Count("refused", "{call}", "SWITCHED_OFF", s.refused.Load())
 }

@@ -1,6 +1,6 @@
 // Command ownlayer runs layers that are not Turret's own: one that measures
-// latency, written once for all kinds of RPC and both sides, and a gate that
-// drains a server. doc/writing-a-layer.md explains how they are written.
+// latency, written once for all kinds of RPC and both sides, and a gate that an
+// operator turns off. doc/writing-a-layer.md explains how they are written.
 package main
 
 import (
@@ -27,8 +27,8 @@ func main() {
 
 func run(ctx context.Context, out io.Writer) error {
 	var client, server samples
-	drain := NewDrain()
-	behind := interceptors.New(Latency(server.add), interceptors.Named("shutdown", interceptors.Admit(drain)))
+	var orders Switch
+	behind := interceptors.New(Latency(server.add), interceptors.Named("orders", interceptors.Admit(&orders)))
 	fleet, err := demo.StartFleet(ctx, demo.Server{Name: "echo", Delay: 2 * time.Millisecond, Options: behind.ServerOptions()})
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func run(ctx context.Context, out io.Writer) error {
 
 	load := demo.Load{Rate: 200, For: 200 * time.Millisecond, Timeout: 5 * time.Second, Messages: 3}
 	load.Run(ctx, conn, demo.NewResults())
-	<-drain.Close() // what has come is served; what comes now is refused
+	orders.Turn(false)
 	load.Run(ctx, conn, demo.NewResults())
 
 	fmt.Fprintln(out, "The client saw:")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,8 +17,27 @@ import (
 )
 
 // A gate of one's own passes the suite that Turret's gates pass.
-func TestDrainIsAGate(t *testing.T) {
-	turrettest.TestGate(t, func(*testing.T) (turret.Gate, int) { return NewDrain(), -1 })
+func TestSwitchIsAGate(t *testing.T) {
+	turrettest.TestGate(t, func(*testing.T) (turret.Gate, int) { return new(Switch), -1 })
+}
+
+// While it is off the gate is not ready, which is not final.
+func TestSwitch(t *testing.T) {
+	var s Switch
+	for _, on := range []bool{true, false, true} {
+		s.Turn(on)
+		ready := s.Ready(t.Context())
+		_, entered := s.TryEnter(t.Context())
+		for _, err := range []error{ready, entered} {
+			if on && err != nil || !on && (!errors.Is(err, ErrOff) || turret.IsFinal(err)) {
+				t.Errorf("on %t: %v", on, err)
+			}
+		}
+	}
+	node := turret.Describe(&s, 0)
+	if got := fmt.Sprint(node.Title, " ", node.Figures[0].Text); got != "switch: on, 2 in flight, 1 refused on" {
+		t.Errorf("it describes itself as %q", got)
+	}
 }
 
 // And its layers pass the suite of layers.
@@ -46,7 +66,7 @@ func TestRun(t *testing.T) {
 			"10 Success  /turret.echo.v1.EchoService/Unary",
 			"10 Failure  /turret.echo.v1.EchoService/Unary", // what the client saw of the refusals
 			"10 Unused   /turret.echo.v1.EchoService/Unary", // what the server did
-			"drain: 0 inside, closed true",
+			"switch: off, 0 in flight, 40 refused",
 		} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("no %q in\n%s", want, out.String())
