@@ -61,6 +61,18 @@ func (s *Stack) Lint(side Side) []Finding {
 	return l.findings
 }
 
+// Sides returns the sides whose RPCs have passed through s: none before the first
+// RPC, and both only by mistake. A stack without layers has none.
+func (s *Stack) Sides() []Side {
+	var all []Side
+	for _, side := range []Side{SideClient, SideServer} {
+		if s.sides.seen.Load()&(1<<side) != 0 {
+			all = append(all, side)
+		}
+	}
+	return all
+}
+
 // mostRoutes bounds how many sequences of layers Lint looks at.
 const mostRoutes = 200
 
@@ -282,6 +294,8 @@ func (l *linter) check(p path) {
 			l.timeout(layer, outside)
 		case "recover":
 			l.recover(layer, outside)
+		case "metrics":
+			l.metrics(layer, outside, inside)
 		}
 	}
 }
@@ -389,5 +403,13 @@ func (l *linter) timeout(layer lintLayer, outside path) {
 func (l *linter) recover(layer lintLayer, outside path) {
 	if l.side == SideServer && outside.has(slices.Concat(gates, []string{"filter", "load_shed", "buffer"})...) {
 		l.found(layer, "recover-inside", "is inside other layers, whose panics it does not catch", "put Recover outermost")
+	}
+}
+
+// metrics looks for a Trace whose span the durations do not see. That of another
+// layer outside is one of the same trace.
+func (l *linter) metrics(layer lintLayer, outside, inside path) {
+	if inside.has("trace") && !outside.has("trace") {
+		l.found(layer, "metrics-outside-trace", "is outside of Trace, so that its durations have no exemplars of that span", "put Metrics inside Trace")
 	}
 }

@@ -11,7 +11,9 @@ import (
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/fakemeter"
 	"github.com/turret-go/turret/limit"
+	"github.com/turret-go/turret/metrics"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/trace"
 )
@@ -27,7 +29,11 @@ var (
 	lintLimit    = func() interceptors.Layer { return interceptors.ConcurrencyLimit(10, limit.Queue{}) }
 	lintRate     = func() interceptors.Layer { return interceptors.RateLimit(limit.PerSecond(10), limit.Queue{}) }
 	lintBreaker  = func() interceptors.Layer { return interceptors.Breaker(breaker.Config{}) }
-	lintFilter   = func() interceptors.Layer {
+	lintTrace    = func() interceptors.Layer { return interceptors.Trace(trace.Config{}) }
+	lintMetrics  = func() interceptors.Layer {
+		return interceptors.Metrics(metrics.New(metrics.Config{MeterProvider: &fakemeter.Provider{}}))
+	}
+	lintFilter = func() interceptors.Layer {
 		return interceptors.Filter(func(ctx context.Context, _ *interceptors.RPC) (context.Context, error) { return ctx, nil })
 	}
 )
@@ -60,6 +66,8 @@ func TestLintFindsMistakes(t *testing.T) {
 		{"retry-in-retry", client, layers{lintRetry(), lintRetry()}, layers{lintRetry()}},
 		{"hedge-outside-retry", client, layers{lintHedge(), lintRetry()}, layers{lintRetry(), lintHedge()}},
 		{"timeout-not-shorter", client, layers{lintForUnary(lintHalf()), lintRetry(), lintForUnary(lintSecond())}, layers{lintForUnary(lintSecond()), lintRetry(), lintForUnary(lintHalf())}},
+		{"metrics-outside-trace", server, layers{lintMetrics(), lintTrace()}, layers{lintTrace(), lintMetrics()}},
+		{"metrics-outside-trace", client, layers{lintMetrics(), lintHedge(), lintTrace()}, layers{lintTrace(), lintMetrics(), lintHedge(), lintTrace(), lintMetrics()}},
 		// The same, where the layers are inside others.
 		{"limit-outside-retry", client, layers{interceptors.Named("quota", lintLimit()), lintRetry()}, layers{lintRetry(), interceptors.Named("quota", lintLimit())}},
 		{"limit-outside-retry", client, layers{turret.Stack(lintLimit(), lintRetry())}, layers{turret.Stack(lintRetry(), lintLimit())}},

@@ -22,6 +22,9 @@ type Config struct {
 	// Methods is how many methods are distinguished; those that come later count
 	// as one, "_OTHER". 0: 200. At most 1,000.
 	Methods int
+	// Accept are the checks whose warnings are not shown, because what they warn of
+	// is meant: "timeout-of-streams". At most 100.
+	Accept []string
 }
 
 // Validate returns an error, a [*turret.FieldError], if c makes no sense.
@@ -39,6 +42,8 @@ func (c Config) Validate() error {
 		return wrong("Endpoints", c.Endpoints, "between 0 and 1000")
 	case full.Methods < 0 || full.Methods > 1000:
 		return wrong("Methods", c.Methods, "between 0 and 1000")
+	case len(c.Accept) > 100:
+		return wrong("Accept", len(c.Accept), "at most 100 checks")
 	case len(c.Title) > 200:
 		return wrong("Title", c.Title[:200], "at most 200 bytes")
 	}

@@ -54,7 +54,10 @@ type Page struct {
 
 	transitions transitions
 
+	reports reports
+
 	looking sync.Mutex // held for a look, which asks Describers: taken before mu
+	lints   lints      // guarded by looking
 
 	mu      sync.Mutex // guards what is below; Describers are not asked with it held
 	added   []described
@@ -89,6 +92,7 @@ const stoodStill = 100 * time.Millisecond
 func New(c Config) *Page {
 	misuse.Check("statusz: New", c.Validate())
 	c = c.withDefaults()
+	c.Accept = slices.Clone(c.Accept)
 	c.Title = cmp.Or(c.Title, filepath.Base(os.Args[0]))
 	p := &Page{
 		config:  c,
@@ -99,6 +103,7 @@ func New(c Config) *Page {
 		stopped: make(chan struct{}),
 		history: newHistory(int(c.Keep / c.Interval)),
 		states:  map[string]string{},
+		lints:   lints{},
 		fresh:   true,
 	}
 	p.unwatch = balance.Watch(p.transitions.note)
@@ -191,9 +196,11 @@ func (p *Page) look(now time.Time) {
 		trees = append(trees, tree{a.name, turret.Describe(a.it, p.config.Endpoints)})
 	}
 	trees = append(trees, channelTrees(p.config.Endpoints)...)
+	warnings := append(p.lints.of(now, added), p.reports.list()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.observe(now, trees)
+	p.view.warn(warnings, p.config.Accept)
 }
 
 // observe makes the View of now from what was described. It needs p.mu.
@@ -252,7 +259,8 @@ func (p *Page) Layer() interceptors.Layer {
 	}
 }
 
-// happened notes the last call of each kind of event.
+// happened notes the last call of each kind of event, and the warnings.
 func (p *Page) happened(_ context.Context, e interceptors.Event) {
 	p.samples.note(e, time.Now())
+	p.reports.note(e)
 }

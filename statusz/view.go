@@ -14,6 +14,12 @@ type View struct {
 	Findings []Finding `json:"findings"`
 	// MoreFindings is how many are not listed.
 	MoreFindings int `json:"more_findings,omitempty"`
+	// Warnings are likely mistakes in how stacks are built, from
+	// interceptors.Stack.Lint, and what layers report when RPCs come. They do not
+	// change by themselves, so they do not count as findings.
+	Warnings []Warning `json:"warnings"`
+	// MoreWarnings is how many are not listed.
+	MoreWarnings int `json:"more_warnings,omitempty"`
 	// Totals are six figures of the process.
 	Totals []Total `json:"totals"`
 	// Stacks are the stacks and other Describers that were added.
@@ -34,6 +40,14 @@ type Finding struct {
 	What  string `json:"what"`  // "is full: 24 of 24 in flight"
 	Turn  string `json:"turn"`  // what to do about it
 	rank  int
+}
+
+// A Warning is a likely mistake in a stack.
+type Warning struct {
+	Where string `json:"where"` // a stack and layer
+	What  string `json:"what"`
+	Turn  string `json:"turn"`  // what to do about it
+	Check string `json:"check"` // "limit-outside-retry"
 }
 
 // A Total is a figure of the whole process.

@@ -24,6 +24,13 @@ func lines(v statusz.View) []string {
 	if v.MoreFindings > 0 {
 		p.add("  and %d more", v.MoreFindings)
 	}
+	for _, w := range v.Warnings {
+		p.add("? %s %s", w.Where, w.What)
+		p.add("    %s (%s)", w.Turn, w.Check)
+	}
+	if v.MoreWarnings > 0 {
+		p.add("  and %d more", v.MoreWarnings)
+	}
 	p.add("")
 	var totals []string
 	for _, t := range v.Totals {

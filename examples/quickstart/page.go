@@ -28,7 +28,7 @@ func servePage(ctx context.Context, address string, out io.Writer) (served, erro
 	if err != nil {
 		return served{}, fmt.Errorf("-http: %w", err)
 	}
-	page := statusz.New(statusz.Config{Title: "quickstart"})
+	page := statusz.New(statusz.Config{Title: "quickstart", Accept: []string{"timeout-of-streams"}}) // the streams here are short
 	mux := http.NewServeMux()
 	mux.Handle("/debug/turret", page)
 	mux.Handle("/{$}", http.RedirectHandler("/debug/turret", http.StatusFound))
