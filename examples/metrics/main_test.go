@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -40,17 +40,29 @@ func scrape(t *testing.T, w *world) map[string]*dto.MetricFamily {
 	return families
 }
 
+// measured makes n calls, and returns the metrics once the server has ended its part
+// of them, also of those that the client has given up. It does so in virtual time,
+// where no call is late because the machine is busy.
+func measured(t *testing.T, n int) (families map[string]*dto.MetricFamily) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w, err := start()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.stop()
+		stub := echov1.NewEchoServiceClient(w.conn)
+		for range n {
+			_, _ = stub.Unary(t.Context(), &echov1.UnaryRequest{})
+		}
+		synctest.Wait()
+		families = scrape(t, w)
+	})
+	return families
+}
+
 func TestPrometheusReadsTheMetrics(t *testing.T) {
-	w, err := start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.stop()
-	stub := echov1.NewEchoServiceClient(w.conn)
-	for range calls {
-		_, _ = stub.Unary(t.Context(), &echov1.UnaryRequest{})
-	}
-	families := scrape(t, w)
+	families := measured(t, calls)
 	for name, labels := range map[string][]string{
 		"rpc_client_call_duration_seconds":       {"rpc_method", "rpc_response_status_code", "rpc_system_name", "server_address", "server_port"},
 		"rpc_server_call_duration_seconds":       {"rpc_method", "rpc_response_status_code", "rpc_system_name"},
@@ -92,13 +104,7 @@ var metricName = regexp.MustCompile(`\b(turret|rpc)_[a-z_]+_?[a-z]\b`)
 // Every metric that the dashboard and the alerts ask for is one that the server or
 // the client has.
 func TestDashboardAndAlertsAskForWhatThereIs(t *testing.T) {
-	w, err := start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.stop()
-	_, _ = echov1.NewEchoServiceClient(w.conn).Unary(t.Context(), &echov1.UnaryRequest{})
-	families := scrape(t, w)
+	families := measured(t, 1)
 	known := map[string]bool{"turret_retries_total": true} // appears with the first retry
 	for name, family := range families {
 		known[name] = true
@@ -196,15 +202,27 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
+// cancelling is an output that calls stop with the first line.
+type cancelling struct {
+	strings.Builder
+
+	stop func()
+}
+
+func (c *cancelling) Write(p []byte) (int, error) {
+	defer c.stop()
+	return c.Builder.Write(p)
+}
+
 func TestRunServesMetricsUntilItIsStopped(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var out strings.Builder
-	if err := run(ctx, []string{"-http", "localhost:0", "-clients", "2"}, &out); err != nil || !strings.Contains(out.String(), "/metrics") {
+	out := &cancelling{stop: cancel}
+	if err := run(ctx, []string{"-http", "localhost:0", "-clients", "2"}, out); err != nil || !strings.Contains(out.String(), "/metrics") {
 		t.Errorf("%v, %s", err, out.String())
 	}
 	for _, args := range [][]string{{"-clients", "0"}, {"more"}, {"-http", "nowhere:port"}} {
-		if err := run(ctx, args, &out); err == nil {
+		if err := run(t.Context(), args, out); err == nil {
 			t.Errorf("%v: no error", args)
 		}
 	}
