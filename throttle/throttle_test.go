@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -93,12 +94,13 @@ func TestSlowServerIsNotThrottled(t *testing.T) {
 }
 
 func TestUnsentCallsDoNotCount(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4)).Uint64
 	c := counts{width: 100}
 	for i := range 50 {
-		c.ask(int64(i), 2, rand.Uint64)
+		c.ask(int64(i), 2, random)
 		c.unsent(int64(i), int64(i))
 	}
-	c.ask(51, 2, rand.Uint64)
+	c.ask(51, 2, random)
 	if c.sum != (tally{asked: 1, sent: 1}) || c.passed != 1 {
 		t.Errorf("%+v, %d passed", c.sum, c.passed)
 	}
@@ -110,40 +112,44 @@ func TestUnsentCallsDoNotCount(t *testing.T) {
 
 func TestOutcomesThatCount(t *testing.T) {
 	for _, failures := range []bool{false, true} {
-		th := New(Config{Failures: failures})
-		for o := range turret.Unused + 1 {
-			ticket, err := th.TryEnter(t.Context())
-			if err != nil {
-				continue
+		synctest.Test(t, func(t *testing.T) { // in which the window does not pass
+			th := New(Config{Failures: failures})
+			for o := range turret.Unused + 1 {
+				ticket, err := th.TryEnter(t.Context())
+				if err != nil {
+					continue
+				}
+				th.Leave(ticket, o)
 			}
-			th.Leave(ticket, o)
-		}
-		want := 1
-		if failures {
-			want = 2 // and what came after was likely turned away
-		}
-		if got := th.Stats().Refused; got < 1 || got > want+1 {
-			t.Errorf("Failures %t: %d refused", failures, got)
-		}
+			want := 1
+			if failures {
+				want = 2 // and what came after was likely turned away
+			}
+			if got := th.Stats().Refused; got < 1 || got > want+1 {
+				t.Errorf("Failures %t: %d refused", failures, got)
+			}
+		})
 	}
 }
 
 func TestThrottlePrintsAndDescribesItself(t *testing.T) {
-	th := New(Config{})
-	for range 3 {
-		if ticket, err := th.Enter(t.Context()); err == nil {
-			th.Leave(ticket, turret.Overload)
+	synctest.Test(t, func(t *testing.T) {
+		th := New(Config{})
+		for range 3 {
+			if ticket, err := th.Enter(t.Context()); err == nil {
+				th.Leave(ticket, turret.Overload)
+			}
 		}
-	}
-	if got := th.String(); !strings.HasPrefix(got, "throttle: ") {
-		t.Error(got)
-	}
-	if n := turret.Describe(th, 1); n.Kind != "throttle" || len(n.Figures) != 5 {
-		t.Errorf("%+v", n)
-	}
-	if s := th.Stats(); s.Asked != 3 || s.Probability <= 0 {
-		t.Errorf("%+v", s)
-	}
+		if got := th.String(); !strings.HasPrefix(got, "throttle: ") {
+			t.Error(got)
+		}
+		if n := turret.Describe(th, 1); n.Kind != "throttle" || len(n.Figures) != 5 {
+			t.Errorf("%+v", n)
+		}
+		if s := th.Stats(); s.Asked != 3 || s.Probability <= 0 {
+			t.Errorf("%+v", s)
+		}
+	})
 }
 
 func TestNoAllocations(t *testing.T) {
