@@ -199,7 +199,10 @@ func TestReadyAsksAnEngineThatIsAway(t *testing.T) {
 
 func TestEnterAllocatesNothing(t *testing.T) {
 	engine := take(func(_ context.Context, n int) (int, time.Duration, error) { return n, 0, nil })
-	l := shared.New(engine, shared.Config{Key: "k", Rate: limit.PerSecond(1_000_000), Expire: time.Hour, Horizon: time.Minute, MaxLease: 1_000_000})
+	l := shared.New(engine, shared.Config{
+		Key: "k", Rate: limit.PerSecond(1_000_000), Expire: time.Hour, Horizon: time.Minute, MaxLease: 1_000_000,
+		Timeout: time.Hour, Wait: time.Hour, // no answer is late, however long the machine stands still
+	})
 	// One large lease, of which all calls below take.
 	for l.Stats().Tokens < 2000 {
 		ticket, err := l.Enter(t.Context())
