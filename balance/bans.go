@@ -52,18 +52,22 @@ func (b *bans) changed(e *endpoint, t Transition) {
 // ordinary reports whether e, which has failed often enough for a ban, fails no
 // more than the others do.
 func (b *bans) ordinary(e *endpoint) bool {
-	failures := e.config.Load().Failures.circuit()
-	if row := e.failures.Row(); failures.Consecutive > 0 && row >= int64(failures.Consecutive) {
-		return b.failing.explains(row)
+	config := e.config.Load()
+	share, failures := b.failing.share(), config.Failures.circuit()
+	if config.OnBanned == FailOver {
+		share = min(share, excused)
 	}
-	return 2*b.failing.share() > failures.Ratio
+	if row := e.failures.Row(); failures.Consecutive > 0 && row >= int64(failures.Consecutive) {
+		return explains(share, row)
+	}
+	return 2*share > failures.Ratio
 }
 
 // ban opens a circuit of e, unless too many endpoints are out already.
 func (b *bans) ban(now int64, e *endpoint, c *circuit.Circuit) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e.gone || !e.out.Load() && float64(b.out+1) > e.config.Load().MaxBanned*float64(b.ready) {
+	if e.gone || !e.out.Load() && !b.mayBan(e, c) {
 		return false
 	}
 	// Before the circuit opens, so that e.out is true whenever it is open.
@@ -72,6 +76,16 @@ func (b *bans) ban(now int64, e *endpoint, c *circuit.Circuit) bool {
 		b.out++
 	}
 	return c.Trip(now)
+}
+
+// mayBan reports whether so few endpoints are out that circuit c of e, which is in
+// use, may ban it. With [FailOver] failures may ban all.
+func (b *bans) mayBan(e *endpoint, c *circuit.Circuit) bool {
+	config := e.config.Load()
+	if config.OnBanned == FailOver && c == &e.failures {
+		return true
+	}
+	return float64(b.out+1) <= config.MaxBanned*float64(b.ready)
 }
 
 // count notes how many endpoints there are in the newest snapshot.
@@ -157,7 +171,8 @@ func (r *failureRate) observe(now int64, o turret.Outcome) {
 
 func (r *failureRate) share() float64 { return math.Float64frombits(r.bits.Load()) }
 
-// explains reports whether a row of failures is nothing out of the ordinary.
-func (r *failureRate) explains(row int64) bool {
-	return math.Pow(r.share(), float64(row)) > chance
+// explains reports whether a row of failures is nothing out of the ordinary where
+// this share of all calls fails.
+func explains(share float64, row int64) bool {
+	return math.Pow(share, float64(row)) > chance
 }

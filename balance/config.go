@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -53,11 +54,14 @@ type Config struct {
 	Outliers Outliers
 	// MaxBanned is the share of the endpoints that may be banned at a time. 0
 	// means 0.5; at most 1. Negative: none is banned. When more of them fail,
-	// the fault is most likely the client's.
+	// the fault is most likely the client's. With [FailOver] it bounds what latency
+	// bans; failures may ban all, and it must not be negative.
 	MaxBanned float64
 	// OnBanned says what becomes of a call when all endpoints that were looked
 	// at are banned. "" means [Use]: to send it to one of them, which is known
-	// as panic mode.
+	// as panic mode. [FailOver] also reports TRANSIENT_FAILURE while all connected
+	// endpoints are banned, so that a priority policy above this one uses the
+	// next priority.
 	OnBanned Recourse
 
 	// SlowStart is how long an endpoint that is new, or connected anew, has to
@@ -100,6 +104,16 @@ const (
 	Refuse Recourse = "refuse"
 	// Use sends the call to the least loaded of the endpoints all the same.
 	Use Recourse = "use"
+	// FailOver, of Config.OnBanned only, is Use, and makes the policy report
+	// TRANSIENT_FAILURE while every connected endpoint is banned: a parent that
+	// knows other endpoints (priorities and localities of xDS) sends the calls
+	// there. After a ban of the endpoints together, with the durations of
+	// [Failures], the policy reports READY again and lets one call through; the
+	// others wait until that one has ended, a second at most. Three failures in a
+	// row, or six where calls to all endpoints fail, ban an endpoint, and failures
+	// may ban all. A [Balancer] and a [ClientConn], which have no parent, take it
+	// for Use.
+	FailOver Recourse = "fail_over"
 )
 
 // Failures says when failures ban an endpoint, and for how long: a
@@ -182,11 +196,14 @@ func (c Config) Validate() error {
 	case c.SlowStart > math.MaxInt64/2:
 		return invalid("SlowStart", c.SlowStart, fmt.Sprintf("at most %v", time.Duration(math.MaxInt64/2)))
 	}
-	if err := c.OnFull.validate("OnFull"); err != nil {
+	if err := c.OnFull.validate("OnFull", Refuse, Use); err != nil {
 		return err
 	}
-	if err := c.OnBanned.validate("OnBanned"); err != nil {
+	if err := c.OnBanned.validate("OnBanned", Refuse, Use, FailOver); err != nil {
 		return err
+	}
+	if c.OnBanned == FailOver && c.MaxBanned < 0 {
+		return invalid("MaxBanned", c.MaxBanned, fmt.Sprintf("at least 0 where OnBanned is %q", FailOver))
 	}
 	if err := checkBan("Failures", c.Failures.BanFor, c.Failures.MaxBanFor); err != nil {
 		return err
@@ -202,11 +219,11 @@ func invalid(field string, value any, bound string) error {
 	return &turret.FieldError{Package: "balance", Field: field, Value: value, Bound: bound}
 }
 
-func (r Recourse) validate(field string) error {
-	if r == "" || r == Refuse || r == Use {
+func (r Recourse) validate(field string, known ...Recourse) error {
+	if r == "" || slices.Contains(known, r) {
 		return nil
 	}
-	return invalid(field, r, fmt.Sprintf("%q or %q", Refuse, Use))
+	return invalid(field, r, fmt.Sprintf("one of %q", known))
 }
 
 func checkBan(field string, first, longest time.Duration) error {

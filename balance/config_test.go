@@ -36,7 +36,7 @@ func parser(t *testing.T) balancer.ConfigParser {
 
 // Policies with children write a child's parsed config and parse it again.
 func TestConfigRoundTrip(t *testing.T) {
-	for _, c := range []balance.Config{{}, everything, {SlowStart: -1}, {Decay: math.MaxInt64}} {
+	for _, c := range []balance.Config{{}, everything, {OnBanned: balance.FailOver}, {SlowStart: -1}, {Decay: math.MaxInt64}} {
 		text, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,9 @@ func TestConfigRefused(t *testing.T) {
 		{`{"decay":"1ns"}`, "Decay is 1ns, must be at least 1µs"},
 		{`{"defaultRtt":"-1s"}`, "DefaultRTT is -1s"},
 		{`{"onFull":"wait"}`, `OnFull is "wait", must be`},
-		{`{"onBanned":"panic"}`, `OnBanned is "panic", must be`},
+		{`{"onBanned":"panic"}`, `OnBanned is "panic", must be one of ["refuse" "use" "fail_over"]`},
+		{`{"onFull":"fail_over"}`, `OnFull is "fail_over", must be one of ["refuse" "use"]`},
+		{`{"onBanned":"fail_over","maxBanned":-1}`, `MaxBanned is -1, must be at least 0 where OnBanned is "fail_over"`},
 		{`{"maxBanned":1.1}`, "MaxBanned is 1.1, must be at most 1"},
 		{`{"failures":{"ratio":2}}`, "Failures.Ratio is 2"},
 		{`{"failures":{"minCalls":-1}}`, "MinCalls is -1"},

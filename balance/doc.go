@@ -29,7 +29,8 @@
 //     enough for an endpoint that is sick.
 //
 // At most half of the endpoints are banned at a time. Most of these figures are
-// fields of [Config].
+// fields of [Config]. Where a parent policy knows other endpoints, [FailOver] lets
+// failures ban all, and hands the calls over to the parent's other children.
 //
 // Where the resolver gives endpoints different weights, as xDS does, the policy
 // draws each in proportion to its weight, and compares what is in flight in

@@ -25,6 +25,7 @@ func TestBansSurviveConfigChanges(t *testing.T) {
 		"max banned":   func(c *balance.Config) { c.MaxBanned = 0.9 },
 		"on full":      func(c *balance.Config) { c.OnFull = balance.Use },
 		"on banned":    func(c *balance.Config) { c.OnBanned = balance.Refuse },
+		"fail over":    func(c *balance.Config) { c.OnBanned = balance.FailOver },
 		"slow start":   func(c *balance.Config) { c.SlowStart = time.Minute },
 		"decay":        func(c *balance.Config) { c.Decay = time.Second },
 		"load":         func(c *balance.Config) { c.Load = balance.LoadPending },

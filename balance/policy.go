@@ -36,6 +36,7 @@ type policy struct {
 
 	pool
 
+	handover    handover
 	pickers     atomic.Uint64 // how many were made
 	looked      atomic.Uint64 // how many there were when the connections were looked at last
 	stopReports func()
@@ -72,6 +73,7 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 		departed:   resolver.NewEndpointMap[*named](),
 	}
 	p.init(p.changed, p.panicked)
+	p.handover.init(p)
 	p.child = endpointsharding.NewBalancer(p, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
 	p.stopReports = cc.MetricsRecorder().RegisterAsyncReporter(stats.AsyncMetricReporterFunc(p.report), endpointsMetric)
 	p.register()
@@ -142,6 +144,7 @@ func (p *policy) reconcile(c Config, endpoints []resolver.Endpoint) {
 // included.
 func (p *policy) configure(c *settings) {
 	p.config = c
+	p.handover.configure(c)
 	for _, known := range p.endpoints.All() {
 		known.configure(c)
 	}
@@ -183,18 +186,7 @@ func (p *policy) forgetDeparted(now int64) {
 
 // UpdateState is called by the child when a connection changes.
 func (p *policy) UpdateState(s balancer.State) {
-	children := endpointsharding.ChildStatesFromPicker(s.Picker)
-	p.mu.Lock()
-	p.children = children
-	number := p.pickers.Add(1)
-	p.mu.Unlock()
-	switch {
-	case s.ConnectivityState == connectivity.Ready:
-		s.Picker = &picker{policy: p, number: number, states: children}
-	case len(children) == 0:
-		s.Picker = noEndpoint{}
-	}
-	p.ClientConn.UpdateState(s)
+	p.handover.connections(s, endpointsharding.ChildStatesFromPicker(s.Picker))
 }
 
 // noEndpoint is the picker of a channel whose resolver names no endpoint.
@@ -217,6 +209,7 @@ func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 func (p *policy) Close() {
 	p.unregister()
 	p.stopReports()
+	p.handover.close()
 	p.child.Close()
 }
 
@@ -252,6 +245,11 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
+	return p.send(chosen, pass, now, info, record)
+}
+
+// send returns the pick of an endpoint that was chosen and entered.
+func (p *picker) send(chosen *choice, pass passes, now int64, info balancer.PickInfo, record *attempts.Record) (balancer.PickResult, error) {
 	result, err := p.children[chosen.index].Pick(info)
 	if err != nil {
 		chosen.cancel(now, pass)
@@ -345,13 +343,15 @@ var (
 	})
 )
 
-// changed counts a ban, and passes the transition on.
+// changed counts a ban, passes the transition on, and reports what it means to the
+// parent.
 func (p *policy) changed(t Transition) {
 	if t.Banned {
 		bansMetric.Record(p.MetricsRecorder(), 1, p.target, t.Cause)
 	}
 	t.Target = p.target
 	publish(t)
+	p.handover.update()
 }
 
 // panicked counts a call that is sent to a banned endpoint.
@@ -380,6 +380,9 @@ func (p *policy) Describe(d *turret.Description) {
 		return // before the first update
 	}
 	config.describe(d)
+	if config.OnBanned == FailOver {
+		d.State("fail_over", p.phase().String())
+	}
 	d.Count("bans", "{ban}", causeFailures, p.bansFor[0].Load())
 	d.Count("bans", "{ban}", causeLatency, p.bansFor[1].Load())
 	d.Count("panics", "{call}", "", p.panics.Load())
@@ -401,6 +404,12 @@ func (p *policy) lookAtConnections() (*settings, *resolver.EndpointMap[*named]) 
 		}
 	}
 	return config, endpoints
+}
+
+func (p *policy) phase() phase {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.handover.phase
 }
 
 func (p *policy) views(endpoints *resolver.EndpointMap[*named]) []view {

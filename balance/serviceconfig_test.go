@@ -27,6 +27,7 @@ func FuzzServiceConfig(f *testing.F) {
 		`{"failures":{"consecutive":1,"ratio":1e-300,"minCalls":1,"window":"10ms","banFor":"1ns","maxBanFor":"1ns"},"maxBanned":1e-300,"onBanned":"refuse"}`,
 		`{"failures":{"consecutive":-9223372036854775808,"ratio":-1,"window":"2562047h"},"outliers":{"consecutive":9223372036854775807,"maxBanFor":"2562047h"}}`,
 		`{"outliers":{"consecutive":1,"banFor":"2562047h47m16.854775807s","maxBanFor":"2562047h47m16.854775807s"},"maxBanned":1}`,
+		`{"onBanned":"fail_over","failures":{"consecutive":1,"banFor":"1ns"}}`, `{"onBanned":"fail_over","maxBanned":1}`,
 		`{"slowStart":"-1s","maxBanned":-1}`, `{"decay":"1e3s"}`, `{"choices":2}{}`, `{"choices":2.0}`, `{"choices":1e1}`, `{"CHOICES":3}`,
 	} {
 		f.Add([]byte(text))

@@ -179,7 +179,11 @@ func (w *world) endpoints(at time.Duration) resolver.State {
 	for _, i := range named {
 		a := resolver.Address{Addr: address(i)}
 		s.Addresses = append(s.Addresses, a) // for policies built on balancer/base
-		s.Endpoints = append(s.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
+		e := resolver.Endpoint{Addresses: []resolver.Address{a}}
+		if w.scenario.Locality != nil {
+			e = setPath(e, []string{w.scenario.Locality(i)})
+		}
+		s.Endpoints = append(s.Endpoints, e)
 	}
 	return s
 }

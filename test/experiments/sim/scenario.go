@@ -25,6 +25,9 @@ type Scenario struct {
 	Work func(r *rand.Rand) Work
 	// Named is which backends the resolver names at a time; nil: all, always.
 	Named func(at time.Duration) []int
+	// Locality is the child of a priority policy that a backend belongs to; nil:
+	// there are no localities.
+	Locality func(backend int) string
 	// Updates is how often the resolver calls Named; 0: never.
 	Updates time.Duration
 }
