@@ -150,6 +150,12 @@ func (b *Breaker) SetRatio(ratio float64, minCalls int) {
 	b.retune("SetRatio", func(c *Config) { c.Ratio, c.MinCalls = ratio, minCalls })
 }
 
+// SetWindow changes [Config].Window, 0 included. The state stays: an open breaker
+// stays open. The new window begins empty. It panics if it is not valid.
+func (b *Breaker) SetWindow(d time.Duration) {
+	b.retune("SetWindow", func(c *Config) { c.Window = d })
+}
+
 // SetBackoff changes [Config].Backoff, from the next open period on. It panics
 // if it is not valid.
 func (b *Breaker) SetBackoff(backoff retry.Backoff) {

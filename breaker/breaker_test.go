@@ -222,6 +222,32 @@ func TestSetters(t *testing.T) {
 	}
 }
 
+func TestSetWindowKeepsTheState(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: -1, Ratio: 1, MinCalls: 2})
+	fail(t, b)
+	b.SetWindow(time.Minute) // what the old window has counted is gone
+	fail(t, b)
+	if s := b.Stats(); s.State != breaker.Closed || s.Calls != 1 {
+		t.Fatalf("Stats %+v, want one call in the new window", s)
+	}
+	fail(t, b)
+	if b.State() != breaker.Open {
+		t.Fatal("did not open with 2 of 2 calls")
+	}
+	b.SetWindow(time.Hour)
+	if b.State() != breaker.Open {
+		t.Error("a new window has closed the breaker")
+	}
+	misuse := func() (err any) {
+		defer func() { err = recover() }()
+		b.SetWindow(9)
+		return nil
+	}
+	if misuse() == nil {
+		t.Error("a window of 9ns did not panic")
+	}
+}
+
 func TestValidate(t *testing.T) {
 	tests := []struct {
 		config breaker.Config

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/breaker"
@@ -51,11 +49,7 @@ func fateOf(old, now *block) fate {
 	case old.scope() != now.scope():
 		return renewed
 	}
-	switch of := old.message().(type) {
-	case *policyv1.Breaker:
-		if !proto.Equal(of.GetWindow(), now.message().(*policyv1.Breaker).GetWindow()) {
-			return renewed
-		}
+	switch old.message().(type) {
 	case *policyv1.Throttle, *policyv1.PerKey:
 		return renewed
 	}
@@ -124,6 +118,7 @@ func (u *unit) retune(b *block) {
 		gate, c := u.gate.(*breaker.Breaker), breakerConfig(m)
 		gate.SetConsecutive(c.Consecutive)
 		gate.SetRatio(c.Ratio, c.MinCalls)
+		gate.SetWindow(c.Window)
 		gate.SetBackoff(c.Backoff)
 	case *policyv1.AdaptiveLimit:
 		c := adaptiveConfig(m)
