@@ -156,7 +156,7 @@ func TestDeterministic(t *testing.T) {
 	for i := range runs {
 		bubble(t, func(t *testing.T) {
 			endpoints := fakeconn.Endpoints(10)
-			rand.Shuffle(len(endpoints), func(i, j int) { endpoints[i], endpoints[j] = endpoints[j], endpoints[i] })
+			rand.New(rand.NewPCG(1, uint64(i))).Shuffle(len(endpoints), func(i, j int) { endpoints[i], endpoints[j] = endpoints[j], endpoints[i] })
 			f := newFleet(t, balance.Config{Seed: 7}, endpoints)
 			for range 200 {
 				p := f.pick()
@@ -568,13 +568,13 @@ func TestWeights(t *testing.T) {
 			e[i] = weight.Set(e[i], weight.EndpointInfo{Weight: []uint32{1, 2, 5}[i]})
 		}
 		f := newFleet(t, balance.Config{Load: balance.LoadPending}, e)
-		counts := map[string]int{}
+		counts, random := map[string]int{}, rand.New(rand.NewPCG(1, 2))
 		var inside []picked
 		for range 40_000 { // 80 in flight
 			p := f.pick()
 			counts[p.address]++
 			if inside = append(inside, p); len(inside) > 80 {
-				i := rand.IntN(len(inside))
+				i := random.IntN(len(inside))
 				inside[i].done(answered)
 				inside[i] = inside[len(inside)-1]
 				inside = inside[:len(inside)-1]

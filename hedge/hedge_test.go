@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -439,18 +440,25 @@ func TestNilPolicy(t *testing.T) {
 
 // While no hedge is due, a call runs on the goroutine of its caller alone.
 func TestNoGoroutineBeforeTheDelay(t *testing.T) {
-	var during int
-	s := layer(hedge.Config{Delay: time.Hour}, turret.ServiceFunc(func(context.Context, string) (string, error) {
-		during = runtime.NumGoroutine()
-		return "", nil
-	}))
-	before := runtime.NumGoroutine()
-	_, _ = s.Call(t.Context(), "a")
-	// Fewer may be left: the goroutine of the previous test has signalled its
-	// end, and may not have ended yet.
-	if during > before {
-		t.Errorf("%d goroutines before the call, %d in it", before, during)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var before, during int
+		s := layer(hedge.Config{Delay: time.Hour}, turret.ServiceFunc(func(context.Context, string) (string, error) {
+			during = inBubble()
+			return "", nil
+		}))
+		before = inBubble()
+		_, _ = s.Call(t.Context(), "a")
+		if before == 0 || during != before {
+			t.Errorf("%d goroutines before the call, %d in it", before, during)
+		}
+	})
+}
+
+// inBubble returns how many goroutines run in bubbles. Those of the runtime, and
+// what earlier tests have left, run outside.
+func inBubble() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), ", synctest bubble ")
 }
 
 // The longest delays and latencies there are.

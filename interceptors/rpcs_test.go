@@ -260,22 +260,27 @@ func (w *world) settle() error {
 }
 
 // rpcGoroutines returns the stacks of the goroutines in which an RPC runs: those
-// of streams on the client, and those of handlers. In a bubble they are those of
+// of streams on the client, and those of handlers.
+func rpcGoroutines(bubble bool) []string {
+	return slices.DeleteFunc(goroutines(bubble), func(g string) bool {
+		return !strings.Contains(g, "turret/interceptors.") && !strings.Contains(g, "grpc.newClientStream") && !strings.Contains(g, "grpc.(*Server).handleStream")
+	})
+}
+
+// goroutines returns the stacks of all goroutines. In a bubble they are those of
 // bubbles: what an earlier test has left outside of them may not have ended
 // yet, and nothing waits for that.
-func rpcGoroutines(bubble bool) []string {
+func goroutines(bubble bool) []string {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	var found []string
-	for g := range strings.SplitSeq(string(stacks), "\n\n") {
-		if head, _, _ := strings.Cut(g, "\n"); bubble && !strings.Contains(head, ", synctest bubble ") {
-			continue
-		}
-		if strings.Contains(g, "turret/interceptors.") || strings.Contains(g, "grpc.newClientStream") || strings.Contains(g, "grpc.(*Server).handleStream") {
-			found = append(found, g)
-		}
+	all := strings.Split(string(stacks), "\n\n")
+	if !bubble {
+		return all
 	}
-	return found
+	return slices.DeleteFunc(all, func(g string) bool {
+		head, _, _ := strings.Cut(g, "\n")
+		return !strings.Contains(head, ", synctest bubble ")
+	})
 }
 
 // What settle looks for is there while an RPC runs, and gone afterwards.
