@@ -19,7 +19,8 @@ import (
 // # Endpoints
 //
 // They come and go as a [discover.Source] says, and each is a service with layers
-// of its own: discover.Map puts them around it. One that was inserted is asked for
+// of its own: discover.Map puts them around it, also around what it makes of the
+// addresses of [Resolve]. One that was inserted is asked for
 // readiness until it is ready; only those that are ready are chosen, and each is
 // asked again before a call is sent to it. One that is not ready any more is left
 // out until it is; one whose readiness fails for good is dropped. Errors of calls

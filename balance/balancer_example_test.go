@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/turret-go/turret"
@@ -83,6 +85,38 @@ func ExampleNewClientConn() {
 			},
 		},
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(servers))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+
+	client := healthpb.NewHealthClient(conn)
+	res, err := client.Check(context.Background(), new(healthpb.HealthCheckRequest))
+	fmt.Println(res.GetStatus(), err)
+	// Output: SERVING <nil>
+}
+
+// The addresses come from a resolver of gRPC. Here it is one that is set by hand;
+// "dns:///orders.example:443" alone would ask DNS.
+func ExampleResolve() {
+	servers, stop := startServers("server-1", "server-2")
+	defer stop()
+	registry := manual.NewBuilderWithScheme("registry")
+	registry.InitialState(resolver.State{Endpoints: []resolver.Endpoint{
+		{Addresses: []resolver.Address{{Addr: "server-1"}}},
+		{Addresses: []resolver.Address{{Addr: "server-2"}}},
+	}})
+	source, err := balance.Resolve("registry:///health", balance.ResolveConfig{Builder: registry})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer source.Close()
+	conn, err := balance.NewClientConn(source, balance.ClientConfig{},
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithAuthority(source.Authority()), // the name that the servers have
 		grpc.WithContextDialer(servers))
 	if err != nil {
 		fmt.Println(err)

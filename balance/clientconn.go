@@ -45,8 +45,8 @@ func (c ClientConfig) Validate() error {
 
 // A ClientConn is a grpc.ClientConnInterface, for generated stubs: a [Balancer]
 // whose endpoints are connections with stacks of their own. All four methods of RPC
-// pass through it. (For layers around all endpoints together, and xDS, service
-// configs and resolvers of gRPC, the policy of [WithP2C] is simpler.)
+// pass through it. (For layers around all endpoints together, and xDS and service
+// configs of gRPC, the policy of [WithP2C] is simpler.)
 //
 // # Endpoints
 //
@@ -88,6 +88,7 @@ type ClientConn struct {
 	options []grpc.DialOption
 	face    *grpc.ClientConn // for interceptors to look at; it is never connected
 	reach   *reachability
+	resolve func() // of every connection
 
 	// Through config.Stack, if there is one, and then invoke and newStream.
 	unary    grpc.UnaryClientInterceptor
@@ -105,6 +106,8 @@ type ClientConn struct {
 // NewClientConn returns a [ClientConn] over the addresses of source, which it
 // reads until the source ends or the ClientConn is closed. An address is what a
 // dialer takes ("10.0.0.1:443"), or a target of gRPC ("unix:///run/echo.sock").
+// [Resolve] makes a source of what gRPC's resolvers find, and discover.Addresses one
+// of addresses that do not change.
 //
 // options are those of every connection; interceptors among them run outside the
 // endpoint's stack and inside the choice. One that returns a stream of its own
@@ -118,7 +121,7 @@ func NewClientConn[K comparable](source discover.Source[K, string], c ClientConf
 		misuse.Check("balance: NewClientConn", invalid("source", nil, "non-nil"))
 	}
 	misuse.Check("balance: NewClientConn", c.Validate())
-	cc := &ClientConn{config: c, options: options, reach: newReachability(), open: map[*connection]struct{}{}}
+	cc := &ClientConn{config: c, options: options, reach: newReachability(), open: map[*connection]struct{}{}, resolve: func() {}}
 	cc.invoker, cc.streamer = cc.invoke, cc.newStream
 	if c.Stack != nil {
 		cc.unary, cc.stream = c.Stack.UnaryClient(), c.Stack.StreamClient()
@@ -130,6 +133,10 @@ func NewClientConn[K comparable](source discover.Source[K, string], c ClientConf
 		return nil, err
 	}
 	cc.face = face
+	if r, ok := any(source).(*Resolution); ok {
+		cc.resolve = r.ResolveNow
+		r.notify(cc.reach.reportSource)
+	}
 	cc.group.read(addresses[K]{source, cc.connect})
 	return cc, nil
 }
@@ -160,7 +167,7 @@ func (c *ClientConn) connect(address string) *member[*connection] {
 	}
 	made := dial(address, stack, c.reach, c.options)
 	m := c.group.newMember(made, address)
-	made.endpoint = m.endpoint
+	made.endpoint, made.resolve = m.endpoint, c.resolve
 	if made.err == nil {
 		c.mu.Lock()
 		c.open[made] = struct{}{}

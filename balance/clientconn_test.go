@@ -57,12 +57,21 @@ type site struct {
 // newSite is to be called in a bubble.
 func newSite(t *testing.T, c balance.ClientConfig, options ...grpc.DialOption) *site {
 	t.Helper()
+	changes := make(chan discover.Change[string, string])
+	s := newSiteOver(t, discover.Channel(changes), c, options...)
+	s.changes = changes
+	return s
+}
+
+// newSiteOver is newSite over another source than that of insert and remove.
+func newSiteOver(t *testing.T, source discover.Source[string, string], c balance.ClientConfig, options ...grpc.DialOption) *site {
+	t.Helper()
 	s := &site{
-		T: t, changes: make(chan discover.Change[string, string]), listeners: map[string]*bufconn.Listener{},
+		T: t, listeners: map[string]*bufconn.Listener{},
 		servers: map[string]*grpc.Server{}, fails: map[string]error{}, conns: map[string]int{},
 	}
 	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(s.dial)}, options...)
-	conn, err := balance.NewClientConn(discover.Channel(s.changes), c, options...)
+	conn, err := balance.NewClientConn(source, c, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type connection struct {
 
 	endpoint *endpoint
 	reach    *reachability
+	resolve  func() // asks the source for new addresses; must not wait for RPCs
 
 	up atomic.Bool // connected
 
@@ -90,15 +91,25 @@ func (c *connection) note(state connectivity.State) {
 	c.setUp(state == connectivity.Ready)
 }
 
-// setUp notes whether there is a connection.
+// setUp notes whether there is a connection. If it was lost, the server may have
+// moved.
 func (c *connection) setUp(up bool) {
+	if changed := c.change(up); changed && !up {
+		c.resolve()
+	}
+}
+
+// change is setUp, and reports whether up is news.
+func (c *connection) change(up bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if up != c.up.Load() {
-		c.up.Store(up)
-		close(c.changed)
-		c.changed = make(chan struct{})
+	if up == c.up.Load() {
+		return false
 	}
+	c.up.Store(up)
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return true
 }
 
 // count notes whether the connection may still connect.
@@ -120,6 +131,9 @@ func (c *connection) count(counts bool) {
 // report takes the reason why the connection could not be made, and "" when it was
 // made.
 func (c *connection) report(failure string) {
+	if failure != "" {
+		c.resolve()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {

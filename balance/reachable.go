@@ -20,6 +20,7 @@ type reachability struct {
 
 	failures map[*connection]string // why the last attempt to connect failed, where that is known
 	latest   *connection            // the connection that failed last; nil if none has
+	source   string                 // why the source has found no address; "" if it has, or does not say
 	refusal  error                  // what RPCs get when no endpoint can be reached; nil if it has to be made
 }
 
@@ -63,8 +64,19 @@ func (r *reachability) report(c *connection, failure string) {
 	}
 }
 
-// why returns the address of the endpoint that failed last and its failure, or ""
-// if that is not known. The failure is only text: what gRPC returned may match
+// reportSource notes why the source has failed to find addresses; "" means that it
+// has found some. RPCs do not wait for endpoints that a source cannot find.
+func (r *reachability) reportSource(failure string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.source, r.refusal = failure, nil
+	if failure != "" && r.hopeful == 0 {
+		r.lose()
+	}
+}
+
+// why returns the address of the endpoint that failed last and its failure; else
+// what the source says, or "" if that is not known. The failure is only text: what gRPC returned may match
 // any error.
 func (r *reachability) why() string {
 	r.mu.Lock()
@@ -75,7 +87,7 @@ func (r *reachability) why() string {
 // whyLocked is why, for callers that hold the mutex.
 func (r *reachability) whyLocked() string {
 	if r.latest == nil {
-		return ""
+		return r.source
 	}
 	return r.latest.address + ": " + r.failures[r.latest]
 }

@@ -49,6 +49,22 @@ func List[S any](services ...S) Source[int, S] {
 	return &list[int, S]{changes}
 }
 
+// Addresses returns a [Source] that inserts each address under itself, in order,
+// and ends: for servers that do not change. An address that is given twice is
+// inserted once. (balance.Resolve is a source of addresses that gRPC's resolvers
+// find.)
+func Addresses(addresses ...string) Source[string, string] {
+	var changes []Change[string, string]
+	seen := map[string]struct{}{}
+	for _, a := range addresses {
+		if _, ok := seen[a]; !ok {
+			seen[a] = struct{}{}
+			changes = append(changes, Insert(a, a))
+		}
+	}
+	return &list[string, string]{changes}
+}
+
 type list[K comparable, S any] struct{ changes []Change[K, S] }
 
 func (l *list[K, S]) Next(ctx context.Context) (c Change[K, S], err error) {

@@ -43,6 +43,28 @@ func TestList(t *testing.T) {
 	}
 }
 
+// An address is its own key, and is inserted once.
+func TestAddresses(t *testing.T) {
+	source := discover.Addresses("b", "a", "b")
+	var got []string
+	for {
+		c, err := source.Next(t.Context())
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("ended with %v, want EOF", err)
+			}
+			break
+		}
+		if c.Key != c.Service || c.Gone {
+			t.Errorf("got %+v, want an insertion of an address under itself", c)
+		}
+		got = append(got, c.Key)
+	}
+	if want := []string{"b", "a"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // ended returns a context that is done.
 func ended(t *testing.T) context.Context {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -2,9 +2,9 @@
 //
 // A [Source] is a stream of [Change]: a service was inserted under a key, or the
 // one under that key was removed. [List] is a source for services that do not
-// change; [Channel] turns a channel of changes into one; whatever else knows of
-// services (a resolver, a watch on a registry) implements the one method of
-// Source. [Map] puts layers around each service of a source.
+// change, and [Addresses] one for addresses; [Channel] turns a channel of changes
+// into one; balance.Resolve is one of what a resolver of gRPC finds; whatever else
+// knows of services (a watch on a registry) implements the one method of Source. [Map] puts layers around each service of a source.
 //
 // Keys are unique among the services that are there. Inserting under a key that
 // is taken replaces the service: users of the source go on with the old one
