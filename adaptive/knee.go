@@ -89,7 +89,7 @@ func (k *knee) ended(now, x int64, success bool, inside int) {
 	}
 	before := k.limit
 	switch {
-	case k.trial.running && (w.ripeInTrial(now) || k.trial.overdue(now, w)):
+	case k.trial.running && (w.ripeInTrial(now, k.trial.first) || k.trial.overdue(now, w)):
 		k.conclude(now)
 	case k.trial.running:
 		return
@@ -125,6 +125,9 @@ func (k *knee) adjust(now int64) {
 	w := &k.window
 	k.note(now)
 	if k.unloaded == 0 {
+		k.unloaded = w.mean()
+	}
+	if k.places() == 1 { // a call that is alone waits for none
 		k.unloaded = w.mean()
 	}
 	busy, full := w.busy(), w.used(now) >= fullEnough*math.Floor(k.limit)

@@ -246,3 +246,18 @@ func skipUnderRace(t *testing.T) {
 		t.Skip("a simulation without goroutines")
 	}
 }
+
+// A limit of one with an unloaded latency that is much too low must come back: a
+// call that is alone waits for no other, so that its latency is the unloaded one.
+func TestLimitComesBackFromOne(t *testing.T) {
+	skipUnderRace(t)
+	sc := scenario{normal: 0.7, deadline: 500 * ms, work: mixed, capacity: 2038}.filled()
+	s := newSim(3, nil)
+	r := &run{scenario: sc, sim: s, door: adaptively(Config{})(s), server: sc.server(s)}
+	s.gate.knee.limit, s.gate.knee.unloaded = 1, float64(2*ms) // a fifth of the mean
+	s.at(0, r.arrive)
+	s.run(30 * sec)
+	if got := s.gate.knee.places(); got < 10 {
+		t.Errorf("limit %d after 30 seconds, want at least 10", got)
+	}
+}

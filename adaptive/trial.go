@@ -13,7 +13,7 @@ type Verdict uint8
 const (
 	NoVerdict  Verdict = iota
 	Idle               // few calls waited in the second reading: nothing was learnt
-	Changed            // latency moved against the limit, twice: nothing was learnt
+	Changed            // latency moved against the limit, or by far more than it, twice: nothing was learnt
 	Elsewhere          // latency does not depend on the limit: the unloaded latency was set to it
 	Waiting            // latency falls with the limit, less than in proportion: calls wait for each other
 	Full               // latency falls in proportion: the service is busy even at the lower limit
@@ -44,6 +44,10 @@ type Trial struct {
 	Elasticity float64
 	Verdict    Verdict
 }
+
+// steepest is the greatest elasticity that a service has: that of calls that wait
+// for each other is 1, and what calls cost each other beside that adds to it.
+const steepest = 1.5
 
 // A trial is a test that is going on.
 type trial struct {
@@ -127,7 +131,7 @@ func (k *knee) judge(lower, upper reading) Trial {
 		found.Verdict = Incomplete
 	case !k.window.busy():
 		found.Verdict = Idle
-	case e < -0.5:
+	case e < -0.5 || e > steepest+2*noise:
 		found.Verdict = Changed
 	case e < 0.25 && e+2*noise < 0.75:
 		found.Verdict = Elsewhere
@@ -137,7 +141,10 @@ func (k *knee) judge(lower, upper reading) Trial {
 		k.unloaded = min(k.unloaded, lower.mean)
 	default:
 		found.Verdict = Waiting
-		if e < 0.75 {
+		switch {
+		case lower.limit < 2: // a call that is alone waits for none
+			k.unloaded = lower.mean
+		case e < 0.75:
 			weight := precision / max(lower.meanError, precision)
 			k.unloaded += 0.5 * weight * weight * (lower.mean - k.unloaded)
 		}

@@ -99,10 +99,12 @@ func (w *window) ripe(now int64) bool {
 }
 
 // ripeInTrial reports whether a window of a trial can be closed. Both its
-// readings are needed well, however long a latency is.
-func (w *window) ripeInTrial(now int64) bool {
+// readings are needed well, however long a latency is. The window lasts for at least
+// two latencies of the first reading: where a few calls take much longer than the
+// others, a window in which none of them has ended looks quick and precise.
+func (w *window) ripeInTrial(now int64, first reading) bool {
 	age := float64(now - w.opened)
-	return w.n >= samplesLeast && age >= 2*w.mean() && (age >= 30*w.mean() || w.meanError() <= precision)
+	return w.n >= samplesLeast && age >= 2*max(w.mean(), first.mean) && (age >= 30*w.mean() || w.meanError() <= precision)
 }
 
 // A reading is what a window said at a limit.
