@@ -93,7 +93,7 @@ func TestDeadlinesShorterThanAnyLatency(t *testing.T) {
 	var s *sim
 	var r *run
 	sc = sc.filled()
-	s = newSim(1, nil)
+	s = newSim(1)
 	r = &run{scenario: sc, sim: s, door: adaptively(Config{})(s), server: sc.server(s)}
 	s.at(0, r.arrive)
 	s.run(10 * sec)
@@ -130,7 +130,7 @@ func TestLimitStaysNearWhatIsUsed(t *testing.T) {
 			continue
 		}
 		most, peak := 0, 0
-		s := newSim(2, nil)
+		s := newSim(2)
 		sc := sc.filled()
 		r := &run{scenario: sc, sim: s, door: adaptively(sc.config)(s), server: sc.server(s)}
 		s.at(0, r.arrive)
@@ -252,7 +252,7 @@ func skipUnderRace(t *testing.T) {
 func TestLimitComesBackFromOne(t *testing.T) {
 	skipUnderRace(t)
 	sc := scenario{normal: 0.7, deadline: 500 * ms, work: mixed, capacity: 2038}.filled()
-	s := newSim(3, nil)
+	s := newSim(3)
 	r := &run{scenario: sc, sim: s, door: adaptively(Config{})(s), server: sc.server(s)}
 	s.gate.knee.limit, s.gate.knee.unloaded = 1, float64(2*ms) // a fifth of the mean
 	s.at(0, r.arrive)

@@ -117,7 +117,7 @@ type result struct {
 // play runs sc before the admission that before makes.
 func (sc scenario) play(seed uint64, before func(s *sim) admission) result {
 	sc = sc.filled()
-	s := newSim(seed, nil)
+	s := newSim(seed)
 	door := before(s)
 	r := &run{scenario: sc, sim: s, door: door, server: sc.server(s)}
 	end := sc.quiet + sc.event

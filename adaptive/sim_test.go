@@ -49,8 +49,8 @@ func (e *events) Pop() any {
 	return last
 }
 
-func newSim(seed uint64, g *gate) *sim {
-	return &sim{rand: rand.New(rand.NewPCG(seed, 7)), gate: g, armed: never}
+func newSim(seed uint64) *sim {
+	return &sim{rand: rand.New(rand.NewPCG(seed, 7)), armed: never}
 }
 
 func (s *sim) at(t int64, do func()) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/turret-go/turret/test/experiments/cells"
 	"github.com/turret-go/turret/test/experiments/sim"
 )
 
@@ -17,7 +18,7 @@ const (
 type experiment struct {
 	id       string
 	scenario func(seed uint64) *sim.Scenario
-	measure  func(sc *sim.Scenario, r *sim.Result, m measures)
+	measure  func(sc *sim.Scenario, r *sim.Result, m cells.Measures)
 	peers    peers    // the policies that are measured beside ours
 	variants bool     // our own policy without some of its parts is measured too
 	control  string   // the experiment that this one is compared with
@@ -34,10 +35,6 @@ const (
 	nearest              // least_request and kratos
 	all                  // all of them
 )
-
-// measures are the figures of one run: latencies in milliseconds, shares as
-// multiples of the fair one.
-type measures map[string]float64
 
 // A check requires that one of our figures is at most, or at least, a bound, which
 // may depend on other policies' figures.
@@ -93,7 +90,7 @@ const (
 	kratos       = "kratos p2c"
 )
 
-func latencies(sc *sim.Scenario, r *sim.Result, m measures) {
+func latencies(sc *sim.Scenario, r *sim.Result, m cells.Measures) {
 	calls := r.Judged(sc)
 	for i, q := range sim.Quantiles(calls, .5, .9, .99, .999) {
 		m[[]string{"p50", "p90", "p99", "p99.9"}[i]] = float64(q) / float64(ms)
@@ -103,12 +100,12 @@ func latencies(sc *sim.Scenario, r *sim.Result, m measures) {
 }
 
 // slowShare measures the share of the slow backend of E1.
-func slowShare(_ *sim.Scenario, r *sim.Result, m measures) {
+func slowShare(_ *sim.Scenario, r *sim.Result, m cells.Measures) {
 	m["share"] = r.Share(0, len(r.Arrivals), 15*s, 45*s)
 }
 
 // recovery measures the share of the backend of R1 after it has healed.
-func recovery(sc *sim.Scenario, r *sim.Result, m measures) {
+func recovery(sc *sim.Scenario, r *sim.Result, m cells.Measures) {
 	healed := sc.From + 10*s
 	m["share 5-10s"] = r.Share(0, 10, healed+5*s, healed+10*s)
 	m["share 15-20s"] = r.Share(0, 10, healed+15*s, healed+20*s)
@@ -118,12 +115,12 @@ func recovery(sc *sim.Scenario, r *sim.Result, m measures) {
 }
 
 // blip measures the share of the backend of R2.
-func blip(sc *sim.Scenario, r *sim.Result, m measures) {
+func blip(sc *sim.Scenario, r *sim.Result, m cells.Measures) {
 	m["share"] = r.Share(0, 10, sc.From, sc.From+10*s)
 }
 
 // slowHalf measures the share of all calls that the slower half has.
-func slowHalf(sc *sim.Scenario, r *sim.Result, m measures) {
+func slowHalf(sc *sim.Scenario, r *sim.Result, m cells.Measures) {
 	n := len(r.Arrivals)
 	for i := n / 2; i < n; i++ {
 		m["slow half"] += r.Share(i, n, sc.From, sc.To) / float64(n)
@@ -131,7 +128,7 @@ func slowHalf(sc *sim.Scenario, r *sim.Result, m measures) {
 }
 
 // newcomer measures the share of the backend that joins in E9.
-func newcomer(_ *sim.Scenario, r *sim.Result, m measures) {
+func newcomer(_ *sim.Scenario, r *sim.Result, m cells.Measures) {
 	m["share 0-5s"] = r.Share(9, 10, 20*s, 25*s)
 	m["share 5-10s"] = r.Share(9, 10, 25*s, 30*s)
 	m["share 10-15s"] = r.Share(9, 10, 30*s, 35*s)
@@ -139,7 +136,7 @@ func newcomer(_ *sim.Scenario, r *sim.Result, m measures) {
 
 // evenness measures how far the shares of a healthy fleet are from even, and
 // how often it was not taken for healthy.
-func evenness(sc *sim.Scenario, r *sim.Result, m measures) {
+func evenness(sc *sim.Scenario, r *sim.Result, m cells.Measures) {
 	var shares []float64
 	for i := range r.Arrivals {
 		shares = append(shares, r.Share(i, len(r.Arrivals), sc.From, sc.To))

@@ -8,13 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/turret-go/turret/test/experiments/cells"
 )
 
 // document writes what was measured into the documentation: the table of the
 // targets between the marks in balancing.md, and into the folder balancing
 // results.md with the tables of all policies, and the plots. What the pages say of
 // experiments without results stays.
-func document(folder string, results map[string]cell, seeds, fresh []uint64) error {
+func document(folder string, results map[string]cells.Cell, seeds, fresh []uint64) error {
 	page := filepath.Join(folder, "balancing.md")
 	old, err := os.ReadFile(page)
 	if err != nil {
@@ -66,14 +68,14 @@ var compared = []struct{ policy, title string }{
 // summary prints a row for each target: our figure with the seeds and with fresh
 // ones, and the peers' figures. The rows of an experiment without results are those
 // of the old page.
-func summary(out io.Writer, old string, results map[string]cell, seeds, fresh []uint64) {
+func summary(out io.Writer, old string, results map[string]cells.Cell, seeds, fresh []uint64) {
 	fmt.Fprint(out, "| | target | turret.P2C | fresh seeds | |")
 	for _, c := range compared {
 		fmt.Fprintf(out, " %s |", c.title)
 	}
 	fmt.Fprintf(out, "\n|---|---|--:|--:|---|%s\n", strings.Repeat("--:|", len(compared)))
 	for _, e := range experiments {
-		rows := gather(results, e.id, seeds)
+		rows := cells.Gather(results, e.id, seeds)
 		if len(rows) == 0 {
 			fmt.Fprint(out, rowsOf(old, e.id))
 		}
@@ -83,7 +85,7 @@ func summary(out io.Writer, old string, results map[string]cell, seeds, fresh []
 				continue
 			}
 			fmt.Fprintf(out, "| %s | %s | %s | %s | %s |", e.id, target(c, bound),
-				spread(rows[ours().Name], c.of), freshFigure(results, e, c, fresh), verdict(met))
+				cells.Spread(rows[ours().Name], c.of), freshFigure(results, e, c, fresh), verdict(met))
 			for _, peer := range compared {
 				fmt.Fprintf(out, " %s |", figureOf(rows[peer.policy], c.of))
 			}
@@ -98,7 +100,7 @@ func target(c check, bound float64) string {
 	if c.policy == "" {
 		return text
 	}
-	return fmt.Sprintf("%s = %s", text, number(bound))
+	return fmt.Sprintf("%s = %s", text, cells.Number(bound))
 }
 
 func verdict(met bool) string {
@@ -110,24 +112,24 @@ func verdict(met bool) string {
 
 // freshFigure writes our figure with the fresh seeds, judged by the bound that
 // the others' figures with these seeds make.
-func freshFigure(results map[string]cell, e experiment, c check, fresh []uint64) string {
-	mine := gather(results, e.id, fresh)[ours().Name]
+func freshFigure(results map[string]cells.Cell, e experiment, c check, fresh []uint64) string {
+	mine := cells.Gather(results, e.id, fresh)[ours().Name]
 	_, met, ok := c.judge(medians(results, e, fresh))
 	switch {
 	case !ok:
 		return ""
 	case met:
-		return spread(mine, c.of)
+		return cells.Spread(mine, c.of)
 	default:
-		return spread(mine, c.of) + " **missed**"
+		return cells.Spread(mine, c.of) + " **missed**"
 	}
 }
 
-func figureOf(all []measures, figure string) string {
+func figureOf(all []cells.Measures, figure string) string {
 	if len(all) == 0 {
 		return ""
 	}
-	return number(median(all, figure))
+	return cells.Number(cells.Median(all, figure))
 }
 
 // rowsOf returns the rows of an experiment in the table of the targets.
@@ -147,21 +149,21 @@ const freshHeading = "\n# With fresh seeds\n"
 
 // resultPage is the page with the figures of all policies. The sections of
 // experiments without results are those of the old page.
-func resultPage(old string, results map[string]cell, seeds, fresh []uint64) []byte {
+func resultPage(old string, results map[string]cells.Cell, seeds, fresh []uint64) []byte {
 	oldKnown, oldFresh, _ := strings.Cut(old, freshHeading)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Results of the balancing experiments\n\n"+
 		"`cd test/experiments && GOWORK=off go run . -doc ../../doc` wrote this page; [balancing.md](../balancing.md) says what it means.\n"+
-		"Each figure is the median of the seeds %s, with the range where they differ.\n", list(seeds))
+		"Each figure is the median of the seeds %s, with the range where they differ.\n", cells.List(seeds))
 	sections(&b, oldKnown, results, seeds)
-	fmt.Fprintf(&b, freshHeading+"\nNothing was chosen by the seeds %s.\n", list(fresh))
+	fmt.Fprintf(&b, freshHeading+"\nNothing was chosen by the seeds %s.\n", cells.List(fresh))
 	sections(&b, oldFresh, results, fresh)
 	return b.Bytes()
 }
 
 // sections writes a section for each experiment, the old one if nothing was
 // measured.
-func sections(out *bytes.Buffer, old string, results map[string]cell, seeds []uint64) {
+func sections(out *bytes.Buffer, old string, results map[string]cells.Cell, seeds []uint64) {
 	for _, e := range experiments {
 		before := out.Len()
 		if report(out, results, seeds, []string{e.id}); out.Len() == before {
@@ -180,8 +182,4 @@ func sectionOf(part, id string) string {
 	}
 	rest, _, _ = strings.Cut(rest, mark)
 	return heading + rest
-}
-
-func list(seeds []uint64) string {
-	return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(seeds), "[]")), ", ")
 }

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/turret-go/turret/test/experiments/cells"
 )
 
 // TestDocumentKeeps writes the documentation without results, which changes nothing,
@@ -24,8 +26,8 @@ func TestDocumentKeeps(t *testing.T) {
 		t.Error("without results the pages change")
 	}
 
-	c := cell{Experiment: "E13", Policy: ours().Name, Seed: 1, Measures: measures{"p99": 77}}
-	if err := document(folder, map[string]cell{c.key(): c}, seeds, fresh); err != nil {
+	c := cells.Cell{Experiment: "E13", Policy: ours().Name, Seed: 1, Measures: cells.Measures{"p99": 77}}
+	if err := document(folder, map[string]cells.Cell{c.Key(): c}, seeds, fresh); err != nil {
 		t.Fatal(err)
 	}
 	now := page(t, folder, "balancing/results.md")

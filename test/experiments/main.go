@@ -12,20 +12,12 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -33,29 +25,13 @@ import (
 	"google.golang.org/grpc/stats"
 
 	_ "github.com/turret-go/turret/balance" // registers "turret.P2C"
+	"github.com/turret-go/turret/test/experiments/cells"
 	others "github.com/turret-go/turret/test/experiments/peers"
 	"github.com/turret-go/turret/test/experiments/sim"
 )
 
-// A cell is what one run is about, and what came of it.
-type cell struct {
-	Experiment string
-	Policy     string
-	Seed       uint64
-	Measures   measures `json:",omitempty"`
-}
-
-func (c cell) key() string { return fmt.Sprint(c.Experiment, "|", c.Policy, "|", c.Seed) }
-
-// resultMark precedes the cell in what its process prints.
-const resultMark = "RESULT "
-
-// cellVariable has the cell that a forked process measures.
-const cellVariable = "TURRET_EXPERIMENT"
-
 func main() {
-	if text := os.Getenv(cellVariable); text != "" {
-		runCell(text)
+	if cells.Forked(measureCell) {
 		return
 	}
 	only := flag.String("only", "", "the experiments to run; all if empty")
@@ -68,19 +44,14 @@ func main() {
 	parallel := flag.Int("j", runtime.NumCPU(), "how many runs at a time")
 	flag.Parse()
 
-	chosen := selection{split(*only), split(*policies), *short}
-	known, unknown := numbers(*seeds), numbers(*fresh)
+	chosen := selection{cells.Split(*only), cells.Split(*policies), *short}
+	known, unknown := cells.Numbers(*seeds), cells.Numbers(*fresh)
 	if *short {
 		known, unknown = known[:1], nil
 	}
-	results := load(*keep)
-	var todo []cell
-	for _, c := range append(chosen.cells(known, false), chosen.cells(unknown, true)...) {
-		if _, ok := results[c.key()]; !ok {
-			todo = append(todo, c)
-		}
-	}
-	runAll(todo, *parallel, *keep, results)
+	results := cells.Load(*keep)
+	todo := cells.Missing(append(chosen.cells(known, false), chosen.cells(unknown, true)...), results)
+	cells.RunAll(todo, *parallel, *keep, "p99", results)
 	missed := report(os.Stdout, results, known, chosen.only)
 	if *doc != "" {
 		if err := document(*doc, results, known, unknown); err != nil {
@@ -93,24 +64,6 @@ func main() {
 	}
 }
 
-func split(list string) []string {
-	if list == "" {
-		return nil
-	}
-	return strings.Split(list, ",")
-}
-
-func numbers(list string) (all []uint64) {
-	for _, text := range split(list) {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			panic(err)
-		}
-		all = append(all, n)
-	}
-	return all
-}
-
 // A selection is what the flags leave of the table.
 type selection struct {
 	only, policies []string // nil: all
@@ -119,7 +72,7 @@ type selection struct {
 
 // cells returns the cells to measure, with all policies of an experiment or
 // with those that its checks need.
-func (sel selection) cells(seeds []uint64, needed bool) (cells []cell) {
+func (sel selection) cells(seeds []uint64, needed bool) (all []cells.Cell) {
 	for _, e := range experiments {
 		if sel.only != nil && !slices.Contains(sel.only, e.id) || sel.short && !e.short {
 			continue
@@ -133,11 +86,11 @@ func (sel selection) cells(seeds []uint64, needed bool) (cells []cell) {
 				continue
 			}
 			for _, seed := range seeds {
-				cells = append(cells, cell{Experiment: e.id, Policy: p, Seed: seed})
+				all = append(all, cells.Cell{Experiment: e.id, Policy: p, Seed: seed})
 			}
 		}
 	}
-	return cells
+	return all
 }
 
 // policiesNeeded returns the policies without which the checks cannot judge.
@@ -175,76 +128,15 @@ func policiesFor(e experiment, short bool) []string {
 	return names
 }
 
-// runAll measures cells, some at a time, and appends them to the file.
-func runAll(todo []cell, parallel int, keep string, results map[string]cell) {
-	f, err := os.OpenFile(keep, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = f.Close() }() // read or synced already
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	slots := make(chan struct{}, parallel)
-	for _, c := range todo {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			if err := fork(&c); err != nil {
-				fmt.Fprintf(os.Stderr, "%s: %v\n", c.key(), err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			results[c.key()] = c
-			line, _ := json.Marshal(c)
-			fmt.Fprintf(f, "%s\n", line)
-			fmt.Fprintf(os.Stderr, "%s: p99 %.1f ms\n", c.key(), c.Measures["p99"])
-		})
-	}
-	all.Wait()
-}
-
-// fork measures a cell in a process of its own.
-func fork(c *cell) error {
-	text, _ := json.Marshal(c)
-	cmd := exec.CommandContext(context.Background(), os.Args[0])
-	cmd.Env = append(os.Environ(), cellVariable+"="+string(text), "GOMAXPROCS=1", "GOGC=400")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return err
-	}
-	// Peers print what they like around it.
-	_, line, _ := strings.Cut(string(out), resultMark)
-	line, _, _ = strings.Cut(line, "\n")
-	if err := json.Unmarshal([]byte(line), c); err != nil || len(c.Measures) == 0 {
-		return fmt.Errorf("the run printed %q: %w", line, cmp.Or(err, errNothing))
-	}
-	return nil
-}
-
-var errNothing = errors.New("nothing was measured")
-
-// runCell is what a forked process does: it prints its cell and ends.
-func runCell(text string) {
-	var c cell
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		panic(err)
-	}
-	sim.Host(func(t *testing.T) {
-		c.Measures = measure(t, c)
-		line, _ := json.Marshal(c)
-		fmt.Printf("\n%s%s\n", resultMark, line)
-	})
-}
+func measureCell(t *testing.T, c *cells.Cell) { c.Measures = measure(t, *c) }
 
 // measure runs one cell.
-func measure(t *testing.T, c cell) measures {
+func measure(t *testing.T, c cells.Cell) cells.Measures {
 	e := experimentByID(c.Experiment)
 	policy := policyByName(c.Policy)
 	counted := &counter{}
 	policy.Stats = counted
-	sc, m := e.scenario(c.Seed), measures{}
+	sc, m := e.scenario(c.Seed), cells.Measures{}
 	r := sim.Run(t, sc, policy, c.Seed)
 	latencies(sc, r, m)
 	if e.measure != nil {
@@ -284,20 +176,3 @@ func (*counter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context
 func (*counter) HandleRPC(context.Context, stats.RPCStats)                         {}
 func (*counter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (*counter) HandleConn(context.Context, stats.ConnStats)                       {}
-
-// load reads results that were measured before.
-func load(name string) map[string]cell {
-	results := map[string]cell{}
-	f, err := os.Open(name)
-	if err != nil {
-		return results
-	}
-	defer func() { _ = f.Close() }() // read or synced already
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var c cell
-		if json.Unmarshal(lines.Bytes(), &c) == nil {
-			results[c.key()] = c
-		}
-	}
-	return results
-}

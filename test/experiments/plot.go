@@ -15,6 +15,8 @@ import (
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/turret-go/turret/test/experiments/cells"
 )
 
 // drawn are the quantiles in the plots, and how each of them looks.
@@ -34,12 +36,12 @@ var (
 )
 
 // drawAll writes a plot of the latencies of each experiment that has peers.
-func drawAll(folder string, results map[string]cell, seeds []uint64) error {
+func drawAll(folder string, results map[string]cells.Cell, seeds []uint64) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
 	for _, e := range experiments {
-		rows := gather(results, e.id, seeds)
+		rows := cells.Gather(results, e.id, seeds)
 		if e.peers == none || len(rows) < 2 {
 			continue
 		}
@@ -57,7 +59,7 @@ func drawAll(folder string, results map[string]cell, seeds []uint64) error {
 
 // dots is a plot with a line for each of n policies, and on it the quantiles of
 // its latency, on a logarithmic scale.
-func dots(e experiment, rows map[string][]measures) (p *plot.Plot, n int, err error) {
+func dots(e experiment, rows map[string][]cells.Measures) (p *plot.Plot, n int, err error) {
 	var names []string
 	for _, policy := range policiesFor(e, false) {
 		if len(rows[policy]) > 0 {
@@ -85,14 +87,14 @@ func dots(e experiment, rows map[string][]measures) (p *plot.Plot, n int, err er
 }
 
 // dotsOf draws the line of one policy.
-func dotsOf(p *plot.Plot, y float64, policy string, all []measures, legend bool) error {
+func dotsOf(p *plot.Plot, y float64, policy string, all []cells.Measures, legend bool) error {
 	dot := peerColor
 	if policy == ours().Name {
 		dot = oursColor
 	}
 	var line plotter.XYs
 	for _, d := range drawn {
-		line = append(line, plotter.XY{X: median(all, d.quantile), Y: y})
+		line = append(line, plotter.XY{X: cells.Median(all, d.quantile), Y: y})
 	}
 	l, err := plotter.NewLine(line)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turret-go/turret/test/experiments/cells"
 	others "github.com/turret-go/turret/test/experiments/peers"
 	"github.com/turret-go/turret/test/experiments/sim"
 )
@@ -21,9 +22,9 @@ func TestShort(t *testing.T) {
 			continue
 		}
 		t.Run(e.id, func(t *testing.T) {
-			rows := map[string]measures{}
+			rows := map[string]cells.Measures{}
 			for _, p := range policiesFor(e, true) {
-				rows[p] = measure(t, cell{Experiment: e.id, Policy: p, Seed: 1})
+				rows[p] = measure(t, cells.Cell{Experiment: e.id, Policy: p, Seed: 1})
 			}
 			get := func(policy, figure string) (float64, bool) {
 				v, ok := rows[policy][figure]

@@ -41,6 +41,8 @@ type Policy struct {
 	Handler func(ctx context.Context, took time.Duration)
 	// Stats, if not nil, is installed at every client.
 	Stats stats.Handler
+	// Dial, if not nil, are more options of each client.
+	Dial func() []grpc.DialOption
 	// Before runs before anything is dialed.
 	Before func()
 }
@@ -67,9 +69,9 @@ type Result struct {
 // warmup is how long the clients have to connect before the load begins.
 const warmup = time.Second
 
-// epoch is when the runs happen: in go-zero's clock, which begins a year before
+// Epoch is when the runs happen: in go-zero's clock, which begins a year before
 // the process did, the bubble's own epoch would be negative.
-var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+var Epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Run runs one scenario with one policy and one seed. It must be called
 // outside of a synctest bubble, and makes one.
@@ -96,7 +98,7 @@ type client struct {
 }
 
 func run(s *Scenario, p *Policy, seed uint64) *Result {
-	time.Sleep(time.Until(epoch))
+	time.Sleep(time.Until(Epoch))
 	w := &world{scenario: s, policy: p, begin: time.Now().Add(warmup), result: new(Result)}
 	w.serve(s.Backends(rand.New(rand.NewPCG(seed, 1))))
 	w.dial(seed)
@@ -155,6 +157,9 @@ func (w *world) dial(seed uint64) {
 		}
 		if w.policy.Stats != nil {
 			opts = append(opts, grpc.WithStatsHandler(w.policy.Stats))
+		}
+		if w.policy.Dial != nil {
+			opts = append(opts, w.policy.Dial()...)
 		}
 		conn, err := grpc.NewClient("sim:///fleet", opts...)
 		if err != nil {
