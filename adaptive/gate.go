@@ -12,6 +12,8 @@ type gate struct {
 	inside   int
 	pause    pause
 	counts   counts
+
+	threshold threshold // for the peers that send calls
 }
 
 // counts are the totals that [Stats] shows.
@@ -20,7 +22,7 @@ type counts struct {
 }
 
 func newGate(c Config) *gate {
-	g := &gate{knee: newKnee(c)}
+	g := &gate{knee: newKnee(c), threshold: newThreshold()}
 	g.pause.never()
 	if c.Key != nil {
 		g.line.usage = new(usage)
@@ -34,6 +36,7 @@ func (g *gate) enter(now int64, key uint64) bool {
 	if !g.open() {
 		return false
 	}
+	g.threshold.asks(now)
 	g.admit(now, key)
 	return true
 }
@@ -59,6 +62,8 @@ func (g *gate) wait(now int64, w *waiter) {
 		return
 	}
 	g.foundFull(now)
+	g.threshold.full[w.level]++
+	g.threshold.asks(now)
 	g.line.push(now, w)
 	g.settle(now)
 }
@@ -75,6 +80,14 @@ func (g *gate) refused(now int64) {
 	g.line.refused = now
 	if !g.pause.recovering {
 		g.knee.refuses(now)
+	}
+}
+
+// shed counts a call that was refused in line at now.
+func (g *gate) shed(now int64) {
+	g.refused(now)
+	if !g.pause.recovering {
+		g.threshold.refused++
 	}
 }
 
@@ -151,7 +164,7 @@ func (g *gate) settle(now int64) {
 		w := g.line.pop()
 		if g.line.hot && float64(w.deadline-now) < g.knee.unloaded || w.deadline <= now {
 			g.counts.noTime++
-			g.refused(now)
+			g.shed(now)
 			w.decide(outOfTime)
 			continue
 		}
@@ -176,7 +189,7 @@ func (g *gate) expire(now int64) {
 			return
 		}
 		g.counts.tooLong++
-		g.refused(now)
+		g.shed(now)
 		w.decide(waitedTooLong)
 	}
 }

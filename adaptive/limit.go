@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
+	"github.com/turret-go/turret/criticality"
 	"github.com/turret-go/turret/internal/misuse"
 )
 
@@ -62,6 +64,8 @@ type Limit struct {
 	// closed says that there is no room, so that TryEnter needs neither the clock
 	// nor the mutex to say so. It changes with the mutex held.
 	closed atomic.Bool
+	// threshold holds the bits of what Threshold returns.
+	threshold atomic.Uint64
 	// turned counts the calls that TryEnter has turned away because of closed, and
 	// that the gate has not counted yet.
 	turned atomic.Int64
@@ -76,10 +80,12 @@ type Limit struct {
 func New(c Config) *Limit {
 	misuse.Check("adaptive: New", c.Validate())
 	c = c.withDefaults()
-	return &Limit{
+	l := &Limit{
 		config: c, base: time.Now(), seed: maphash.MakeSeed(),
 		gate: newGate(c), armed: never,
 	}
+	l.threshold.Store(math.Float64bits(criticality.Levels))
+	return l
 }
 
 // now is the time on the gate's clock.
@@ -116,8 +122,22 @@ func (l *Limit) release() {
 	if closed := !l.gate.open(); closed != l.closed.Load() {
 		l.closed.Store(closed)
 	}
+	if bits := math.Float64bits(l.gate.threshold.value); bits != l.threshold.Load() {
+		l.threshold.Store(bits)
+	}
 	l.mu.Unlock()
 }
+
+// Threshold returns the lowest level of criticality that is worth sending here: a
+// number v between 0 and criticality.Levels. Of the calls whose Level.Index is
+// below floor(v) all are wanted, of those with the index floor(v) the fraction of
+// v, and none of the others. It is criticality.Levels while there is room, and
+// moves about every 100 ms under overload, so that about 8 % of the calls are still
+// refused here if the peers keep to it. Calls of TryEnter do not count.
+//
+// interceptors.AdmitAdaptive sends it to clients, and interceptors.Threshold keeps
+// to it there. It reads a word and takes no lock.
+func (l *Limit) Threshold() float64 { return math.Float64frombits(l.threshold.Load()) }
 
 // key returns the number of the key of ctx, 0 if calls have none.
 func (l *Limit) key(ctx context.Context) uint64 {

@@ -22,12 +22,13 @@ type Stats struct {
 	Trials     uint64        // tests of the unloaded latency
 	LastTrial  Trial         // the last of them
 
-	Entered    uint64 // calls that were let in
-	Full       uint64 // calls of TryEnter that found no room, reason LIMIT_FULL
-	Waited     uint64 // calls refused after the longest time in line, reason QUEUE_TIMEOUT
-	NoTime     uint64 // calls refused because too little time was left, reason DEADLINE_NEAR
-	Cancelled  uint64 // calls whose context ended while they were in line
-	Recovering bool   // there is a backlog of a time in which the process stood still
+	Entered    uint64  // calls that were let in
+	Full       uint64  // calls of TryEnter that found no room, reason LIMIT_FULL
+	Waited     uint64  // calls refused after the longest time in line, reason QUEUE_TIMEOUT
+	NoTime     uint64  // calls refused because too little time was left, reason DEADLINE_NEAR
+	Cancelled  uint64  // calls whose context ended while they were in line
+	Threshold  float64 // the lowest level worth sending, see Limit.Threshold
+	Recovering bool    // there is a backlog of a time in which the process stood still
 }
 
 // Refused is how many calls the limit turned away.
@@ -54,6 +55,7 @@ func (l *Limit) Stats() Stats {
 		Throughput: g.knee.rate, Trials: g.knee.tried, LastTrial: g.knee.last,
 		Entered: g.counts.entered, Full: g.counts.full, Waited: g.counts.tooLong,
 		NoTime: g.counts.noTime, Cancelled: g.counts.gaveUp, Recovering: g.pause.recovering,
+		Threshold: g.threshold.value,
 	}
 	for i := range s.Waiting {
 		s.Waiting[i] = g.line.levels[i].n
@@ -80,6 +82,7 @@ func (l *Limit) Describe(d *turret.Description) {
 		d.Gauge("waiting_"+underscored(level), "{call}", float64(n))
 	}
 	d.State("line", heat(s.Hot))
+	d.Gauge("threshold", "1", s.Threshold)
 	d.Gauge("unloaded_latency", "s", s.Unloaded.Seconds())
 	d.Gauge("latency", "s", s.Latency.Seconds())
 	d.Gauge("throughput", "{call}/s", s.Throughput)

@@ -39,8 +39,15 @@ const (
 const Levels = 4
 
 // Key is the metadata key under which a level crosses the wire, as the text of
-// [Level.MarshalText].
+// [Level.MarshalText]. In a trailer it is the level that a server gave to a call
+// which claimed a more critical one.
 const Key = "turret-criticality"
+
+// ThresholdKey is the key of the trailer in which a server that is full says
+// which levels are worth sending: a number between 0 and [Levels], in decimal. Of
+// the calls whose [Level.Index] is below its whole part all are wanted, of those
+// with that index the part behind the point, and none of the others.
+const ThresholdKey = "turret-threshold"
 
 var names = [Levels]string{"critical-plus", "critical", "sheddable-plus", "sheddable"}
 

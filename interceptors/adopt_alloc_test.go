@@ -24,3 +24,9 @@ func TestAdoptedAllocations(t *testing.T) {
 		atMost(t, 2, serverCall(New(pass)), serverCall(New(layer)))
 	})
 }
+
+// Threshold asks for the trailer of each RPC: a copy of the RPC that holds it, and
+// the options with it.
+func TestThresholdAllocations(t *testing.T) {
+	atMost(t, 2, clientCall(New(pass)), clientCall(New(Threshold())))
+}

@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/breaker"
 	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	"github.com/turret-go/turret/retry"
+	"github.com/turret-go/turret/throttle"
 	"github.com/turret-go/turret/trace"
 	"github.com/turret-go/turret/turrettest"
 )
@@ -48,6 +50,15 @@ func TestLayersKeepTheContract(t *testing.T) {
 			return interceptors.Named("tenants", interceptors.Admit(turrettest.NewRecorder()))
 		}, traits{}},
 		"InContext": {interceptors.InContext, traits{}},
+		"AdaptiveLimit": {func() interceptors.Layer {
+			return interceptors.AdaptiveLimit(adaptive.Config{Min: places, Max: places})
+		}, traits{}},
+		"Throttle":    {func() interceptors.Layer { return interceptors.Throttle(throttle.Config{}) }, traits{}},
+		"Threshold":   {interceptors.Threshold, traits{}},
+		"Criticality": {func() interceptors.Layer { return interceptors.Criticality(interceptors.CriticalityConfig{}) }, traits{}},
+		"PerKey": {func() interceptors.Layer {
+			return interceptors.PerKey(func(context.Context, *interceptors.RPC) string { return "one" }, limit.KeyedConfig{})
+		}, traits{}},
 	}
 	for name, tt := range tests {
 		for _, side := range []interceptors.Side{interceptors.SideClient, interceptors.SideServer} {

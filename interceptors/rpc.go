@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // An RPC is what a layer sees of a remote procedure call of any kind, on either
@@ -46,6 +47,7 @@ type extra struct {
 	attempt  bool              // of several, made outside an adopted interceptor
 	shared   bool              // by many RPCs: made by a derivation
 	streamer grpc.Streamer     // opens the stream of a client in place of the connection's
+	trailer  *metadata.MD      // where a layer wants the trailer of a stream of a client
 }
 
 // with returns a copy of r whose extra was changed by set.

@@ -221,6 +221,9 @@ func (c *streamClient) awaitEnd(a *attempt) error {
 		return a.err
 	}
 	storeAll(a.variables)
+	if more := a.rpc.more; more != nil && more.trailer != nil && a.stream != nil {
+		a.unlocked(func() { *more.trailer = a.stream.Trailer() })
+	}
 	return withPushback(a.err, a.trailer())
 }
 

@@ -194,6 +194,7 @@ var advice = map[string]string{
 	turret.ReasonBufferFull:   "What is behind the buffer is slower than its callers.",
 	turret.ReasonBufferClosed: "The buffer was closed. Calls still reach it: look at the order of shutdown.",
 	"THROTTLED":               "The server refuses this caller. Send less, or give the server room.",
+	"BELOW_THRESHOLD":         "The server admits only what is more critical now. Give it room, or mark what matters.",
 	"DEADLINE_NEAR":           "Calls would end before their turn. Callers' deadlines are too short, or the line is too slow.",
 	"DRAINING":                "The server shuts down. Callers should go elsewhere.",
 }
