@@ -41,6 +41,10 @@ type Node struct {
 	Children []Node `json:"children,omitempty"`
 	// More is how many children are not listed.
 	More int `json:"more,omitempty"`
+	// Again says that the same gate, budget or the like is described by another
+	// node of the tree too, which comes before this one: on a higher level, or on
+	// this one and earlier. Both have the figures; a sum must take one of them.
+	Again bool `json:"again,omitempty"`
 }
 
 // A Figure is one thing that a [Node] tells. Name, Unit, Reason and Kind of a
@@ -118,6 +122,7 @@ type Description struct {
 	most     int
 	forwards int
 	omitted  int // figures
+	source   any // what was asked last: in the end what has the figures, without its wrappers
 }
 
 // Is says what is described: kind is a word that all of its kind have in common
@@ -223,6 +228,7 @@ func (d *Description) Forward(x any) {
 		return
 	}
 	defer func() { d.forwards-- }()
+	d.source = x
 	switch v := x.(type) {
 	case Describer:
 		v.Describe(d)

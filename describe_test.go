@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -368,4 +369,36 @@ func TestDescribeMayRunConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A sharedGate is a gate that two layers share.
+type sharedGate struct{ turret.Gate }
+
+func (*sharedGate) Describe(d *turret.Description) {
+	d.Is("gate", "gate")
+	d.Count("entered", "{call}", "", 3)
+}
+
+// What is shared is described where it stands, and marked the second time. Equal
+// values at different addresses, and values without one, are not the same.
+func TestDescribeMarksWhatIsShared(t *testing.T) {
+	gate, other := &sharedGate{}, &sharedGate{}
+	layer := func(g turret.Gate) turret.Layer[int, int] { return turret.Gated[int, int](g, nil) }
+	value := describer(func(d *turret.Description) { d.Is("value", "") })
+	root := describer(func(d *turret.Description) {
+		d.Is("root", "")
+		leaf := turret.ServiceFunc(func(context.Context, int) (int, error) { return 0, nil })
+		for _, child := range []any{layer(gate)(leaf), gate, layer(other)(leaf), value, value, layer(gate)(leaf)} {
+			d.Inside(child)
+		}
+	})
+	for range 2 { // each tree begins anew
+		var again []bool
+		for _, n := range turret.Describe(root, 0).Children {
+			again = append(again, n.Again)
+		}
+		if want := []bool{false, true, false, false, false, true}; !slices.Equal(again, want) {
+			t.Errorf("again: %v, want %v", again, want)
+		}
+	}
 }

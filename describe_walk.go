@@ -55,9 +55,10 @@ type walk struct {
 	root   Node
 	queue  []place // what is still to be described
 	nodes  int     // in the tree, described or not
-	now    place   // what worker is asking
-	asked  int     // how many were asked: tells run that there was progress
-	worker int     // the number of the worker that may write
+	seen   map[any]struct{}
+	now    place // what worker is asking
+	asked  int   // how many were asked: tells run that there was progress
+	worker int   // the number of the worker that may write
 	over   bool
 }
 
@@ -222,6 +223,7 @@ func (w *walk) put(me int, p place, d *Description) bool {
 	if d.omitted > 0 {
 		d.node.Figures = append(d.node.Figures, Figure{Name: aboutDescription, Kind: State, Text: fmt.Sprintf("%d figures left out", d.omitted)})
 	}
+	d.node.Again = w.again(d.source)
 	figures := d.node.Figures
 	*p.node = d.node
 	p.node.Figures = slices.Clone(figures)
@@ -229,6 +231,23 @@ func (w *walk) put(me int, p place, d *Description) bool {
 	clear(d.children)
 	*d = Description{node: Node{Figures: figures[:0]}, children: d.children[:0], most: d.most}
 	return true
+}
+
+// again reports whether x has been described before in this tree. Only what is
+// shared by its address can be: equal values may be different things.
+func (w *walk) again(x any) bool {
+	v := reflect.ValueOf(x)
+	if v.Kind() != reflect.Pointer || v.IsNil() || v.Type().Elem().Size() == 0 {
+		return false
+	}
+	if _, ok := w.seen[x]; ok {
+		return true
+	}
+	if w.seen == nil {
+		w.seen = map[any]struct{}{}
+	}
+	w.seen[x] = struct{}{}
+	return false
 }
 
 // expand makes room in the tree for the children of p.

@@ -262,13 +262,16 @@ func (d *derivation) of(r *RPC, set func(*extra)) *RPC {
 }
 
 // refusedEvent returns the event that tells of the refusal in err, if there is
-// one.
+// one that was not reported before.
 func refusedEvent(err error) (Event, bool) {
 	if err == nil {
 		return Event{}, false
 	}
 	r, ok := errors.AsType[*turret.Refusal](err)
 	if !ok {
+		return Event{}, false
+	}
+	if _, before := errors.AsType[reportedError](err); before {
 		return Event{}, false
 	}
 	return Event{Kind: EventRefused, Layer: r.Layer, Reason: r.Reason, Delay: r.RetryAfter, Err: err}, true

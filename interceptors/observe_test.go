@@ -77,6 +77,16 @@ func retries() interceptors.Layer {
 	return interceptors.Retry(retry.Config{MaxAttempts: 2, Backoff: fixed(10 * time.Millisecond), Budget: always})
 }
 
+// cancelsAfter is a layer that cancels RPCs after d.
+func cancelsAfter(d time.Duration) interceptors.Layer {
+	return turret.Wrap(func(ctx context.Context, rpc *interceptors.RPC, inner interceptors.Service) (any, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer time.AfterFunc(d, cancel).Stop()
+		return inner.Call(ctx, rpc)
+	})
+}
+
 // Every observer outside of an event gets it once.
 func TestObserve(t *testing.T) {
 	slow := durationPlan(time.Hour)
@@ -103,6 +113,11 @@ func TestObserve(t *testing.T) {
 			return []interceptors.Layer{j.observe("a"), retries(), full()}
 		}, nil, codes.ResourceExhausted, []string{
 			"a: refused limit LIMIT_FULL", "a: retry retry LIMIT_FULL 1 after 10ms", "a: refused limit LIMIT_FULL",
+		}},
+		{"refusal, given up before the retry", func(j *journal) []interceptors.Layer {
+			return []interceptors.Layer{j.observe("a"), cancelsAfter(5 * time.Millisecond), retries(), full()}
+		}, nil, codes.Canceled, []string{
+			"a: refused limit LIMIT_FULL", "a: retry retry LIMIT_FULL 1 after 10ms",
 		}},
 		{"refusal, observed inside and outside Retry", func(j *journal) []interceptors.Layer {
 			return []interceptors.Layer{j.observe("a"), retries(), j.observe("b"), full()}

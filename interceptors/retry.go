@@ -133,7 +133,7 @@ func retryLayer(constructor string, policy retryPolicy, o []RetryOption) Layer {
 		option(&template)
 	}
 	return func(inner Service) Service {
-		return &retryService{Service: layer(inner), inner: inner, replayLimit: template.replayLimit, anySide: template.anySide}
+		return &retryService{Service: layer(inner), inner: inner, replayLimit: template.replayLimit, anySide: template.anySide, reports: true}
 	}
 }
 
@@ -159,6 +159,7 @@ type retryService struct {
 	inner       Service
 	replayLimit int
 	anySide     bool // RPCs of a server do not pass by
+	reports     bool // refusals, when they are replaced by another attempt
 	wrongSide   warning
 }
 
@@ -171,9 +172,19 @@ func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	reply, err := s.Service.Call(ctx, rpc)
 	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
 		err = interrupted(i)
+		if e, ok := err.(*statusError); ok && s.reports { //nolint:errorlint // the one just made
+			e.err = reportedError{i}
+		}
 	}
 	return reply, err
 }
+
+// A reportedError is around the error of an attempt, the refusal in which was
+// reported when the next attempt was decided.
+type reportedError struct{ error }
+
+// Unwrap returns the error.
+func (e reportedError) Unwrap() error { return e.error }
 
 // A retrier is the service of retry.LayerOf.
 type retrier interface{ Retries() }

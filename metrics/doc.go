@@ -28,7 +28,14 @@
 // Any other gauge or counter becomes turret.KIND.FIGURE, such as turret.filter.rejected,
 // if it is there when Watch is called. What is inside a shadow of a policy, where
 // nothing is enforced, becomes turret.shadow.FIGURE. Figures with equal attributes
-// are added up.
+// are added up. A gate or budget that stands in several places of what Watch was
+// given is exported once, for the first of them. One that is shared by several
+// Watches is exported by each, apart by turret.stack: sums over all stacks count it
+// several times.
+//
+// The events of interceptors.Observe call a layer without a name by the word of its
+// refusals ("limit", "shed"), and metrics by its kind ("concurrency_limit",
+// "load_shed"). The name of interceptors.Named is the same in both.
 //
 // Endpoints, and what is inside them, are left out: they come and go, and there
 // may be thousands. The balancing policy turret.P2C has instruments of its own.

@@ -114,6 +114,34 @@ func TestWatchExportsTheCatalogue(t *testing.T) {
 	wantValues(t, collect(t, p), nil)
 }
 
+// counting is a gate that stands in several places.
+type counting struct{ entered uint64 }
+
+func (c *counting) Describe(d *turret.Description) {
+	d.Is("concurrency_limit", "")
+	d.Count("entered", "{call}", "", c.entered)
+}
+
+// What stands in several places of a tree is exported once, what several Watches
+// have by each of them.
+func TestWatchCountsWhatIsSharedOnce(t *testing.T) {
+	p := &fakemeter.Provider{}
+	m := metrics.New(metrics.Config{MeterProvider: p})
+	gate, other := &counting{3}, &counting{4}
+	stack := describer(func(d *turret.Description) {
+		d.Is("stack", "")
+		d.Inside(describer(func(d *turret.Description) { d.Named("first"); d.Forward(gate) }))
+		d.Inside(describer(func(d *turret.Description) { d.Is("for", ""); d.Inside(gate); d.Inside(other) }))
+	})
+	m.Watch("a", stack)
+	m.Watch("b", gate)
+	wantValues(t, collect(t, p), map[string]float64{
+		"turret.gate.entered{turret.gate.kind=concurrency_limit,turret.layer=first,turret.stack=a}":             3,
+		"turret.gate.entered{turret.gate.kind=concurrency_limit,turret.layer=concurrency_limit,turret.stack=a}": 4,
+		"turret.gate.entered{turret.gate.kind=concurrency_limit,turret.layer=concurrency_limit,turret.stack=b}": 3,
+	})
+}
+
 func TestWatchRefusesANameInUse(t *testing.T) {
 	m := metrics.New(metrics.Config{MeterProvider: &fakemeter.Provider{}})
 	nothing := describer(func(*turret.Description) {})

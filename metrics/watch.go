@@ -123,13 +123,16 @@ var unexported = []string{"endpoint", "p2c"}
 
 // each calls f for each figure of n and of what is inside it. Nothing of what a
 // shadow has inside is enforced: its figures are those of the shadow, so that its
-// refusals are not taken for refusals.
+// refusals are not taken for refusals. A gate that stands in several places of a
+// tree is counted once, where it comes first.
 func each(n turret.Node, f func(n *turret.Node, f *turret.Figure)) {
 	if slices.Contains(unexported, n.Kind) {
 		return
 	}
-	for i := range n.Figures {
-		f(&n, &n.Figures[i])
+	if !n.Again {
+		for i := range n.Figures {
+			f(&n, &n.Figures[i])
+		}
 	}
 	for _, child := range n.Children {
 		if n.Kind == shadow {

@@ -68,6 +68,10 @@ func (l *look) part(key, where string, n *turret.Node, depth int) Part {
 	f := figuresOf(n)
 	p.State = f.text("state")
 	p.Used, p.Max = f.bar()
+	if n.Again {
+		p.Notes = []string{"shared: its figures are elsewhere in this stack"}
+		return p
+	}
 	l.count(&p, key, where, n)
 	switch {
 	case p.Max > 0:

@@ -328,6 +328,30 @@ func TestCompressedAndJSONByHeader(t *testing.T) {
 	}
 }
 
+// TestSharedGate checks that what stands in two places of a stack is found, and its
+// refusals are counted, once.
+func TestSharedGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Config{})
+		defer p.Close()
+		gate := limit.NewConcurrency(1, limit.Queue{})
+		if _, err := gate.TryEnter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stack := interceptors.New(interceptors.For("/a/*", interceptors.Admit(gate)), interceptors.For("/b/*", interceptors.Admit(gate)))
+		p.Add("front", stack)
+		call(stack, "/b/M", nil)
+		time.Sleep(2 * time.Second)
+		v := p.View()
+		if len(v.Findings) != 1 || len(v.Events) != 1 || v.Events[0].Ever != 1 {
+			t.Errorf("findings %+v, events %+v, want one of each", v.Findings, v.Events)
+		}
+		if body := get(p, "/").Body.String(); !strings.Contains(body, "shared: its figures are elsewhere") {
+			t.Errorf("the page: %s", body)
+		}
+	})
+}
+
 func TestChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(Config{})

@@ -12,6 +12,6 @@
 // caller gave up before it got there; what the servers saw is what they answered,
 // refused and failed; no attempt is seen twice, none has another end at the
 // server than at the client; the counters of the limits say the same; nothing is
-// held. Goroutines must be back to what they were after the first round, and
+// held. At the end metrics and events of both sides must say the same too. Goroutines must be back to what they were after the first round, and
 // memory must not have grown.
 package soak

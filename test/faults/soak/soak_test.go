@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/test/faults/internal/traffic"
 )
 
@@ -51,6 +52,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("all of it: %s", &total)
 	w.fleet.Stop() // after which nothing comes late
 	w.compare(t, &total)
+	w.agree(t, &total)
 	flat(t, rounds)
 	await(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
@@ -123,7 +125,7 @@ func (w *world) compare(t *testing.T, s *sums) {
 		t.Errorf("the servers' limits let in %d attempts, want %d, and at most %d late ones", entered, in, late)
 	}
 	for what, n := range map[string]uint64{
-		"retries": w.retries.Load(), "panics": w.panics.Load(), "refusals by the client": s.Unsent,
+		"retries": w.counters.client.of(interceptors.EventRetry), "panics": w.panics.Load(), "refusals by the client": s.Unsent,
 		"refusals by servers": s.SrvRefused, "RPCs that were given up": s.GaveUp,
 	} {
 		if n == 0 {
@@ -132,7 +134,7 @@ func (w *world) compare(t *testing.T, s *sums) {
 	}
 	_, spans := w.spans.Count()
 	t.Logf("%d retries, %d panics recovered, %d attempts seen late; the breaker opened %d times; %d spans",
-		w.retries.Load(), w.panics.Load(), late, c.Opened, spans)
+		w.counters.client.of(interceptors.EventRetry), w.panics.Load(), late, c.Opened, spans)
 	t.Logf("the client's limit: %v", w.places)
 	for _, r := range w.rooms {
 		t.Logf("a server's limit: %v", r)

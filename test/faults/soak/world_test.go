@@ -2,6 +2,7 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/turret-go/turret/internal/echo"
 	"github.com/turret-go/turret/internal/wire"
 	"github.com/turret-go/turret/limit"
+	"github.com/turret-go/turret/metrics"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
 	"github.com/turret-go/turret/test/faults/internal/traffic"
@@ -46,7 +48,8 @@ type world struct {
 	rooms   [servers]*limit.Concurrency
 	spans   traffic.Spans
 	panics  atomic.Uint64 // that were recovered
-	retries atomic.Uint64
+
+	counters counters
 
 	goroutines int // after the first round
 }
@@ -57,6 +60,7 @@ func newWorld(t *testing.T) *world {
 		circuit: breaker.New(breaker.Config{Consecutive: 12, Ratio: 0.9}),
 		places:  limit.NewConcurrency(clientRoom, limit.Queue{Max: 8, Timeout: 20 * time.Millisecond}),
 	}
+	w.counters.meter = metrics.New(metrics.Config{MeterProvider: &w.counters.exporter})
 	tracing := trace.Config{TracerProvider: sdk.NewTracerProvider(sdk.WithSpanProcessor(&w.spans))}
 	for i := range w.rooms {
 		w.rooms[i] = limit.NewConcurrency(serverRoom, limit.Queue{Max: 8, Timeout: 20 * time.Millisecond})
@@ -83,30 +87,35 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) serverStack(i int, tracing trace.Config) *interceptors.Stack {
-	return interceptors.New(
+	room := interceptors.Named(nameOfRoom, interceptors.Admit(w.rooms[i]))
+	stack := interceptors.New(
+		interceptors.Metrics(w.counters.meter),
+		interceptors.Observe(w.counters.server.observe),
 		interceptors.Recover(func(context.Context, *interceptors.RPC, any, []byte) { w.panics.Add(1) }),
 		interceptors.Trace(tracing),
-		interceptors.ForKind(streams, interceptors.LoadShed(), interceptors.Admit(w.rooms[i])),
-		interceptors.ForKind(unary, interceptors.Admit(w.rooms[i]), interceptors.Timeout(100*time.Millisecond)),
+		interceptors.ForKind(streams, interceptors.LoadShed(), room),
+		interceptors.ForKind(unary, room, interceptors.Timeout(100*time.Millisecond)),
 	)
+	w.counters.meter.Watch(fmt.Sprint("server ", i), stack)
+	return stack
 }
 
 func (w *world) clientStack(tracing trace.Config) *interceptors.Stack {
-	return interceptors.New(
-		interceptors.Observe(func(_ context.Context, e interceptors.Event) {
-			if e.Kind == interceptors.EventRetry {
-				w.retries.Add(1)
-			}
-		}),
+	stack := interceptors.New(
+		interceptors.Metrics(w.counters.meter),
+		interceptors.Observe(w.counters.client.observe),
 		interceptors.Trace(tracing),
 		interceptors.ForKind(unary, interceptors.Timeout(time.Second)),
-		interceptors.Admit(w.circuit),
+		interceptors.Named(nameOfCircuit, interceptors.Admit(w.circuit)),
 		interceptors.Retry(retry.Config{MaxAttempts: maxAttempts, Backoff: retry.Backoff{Base: 2 * time.Millisecond}}),
 		w.tally.client(),
+		interceptors.Metrics(w.counters.meter),
 		interceptors.Trace(tracing),
 		interceptors.ForKind(unary, interceptors.Timeout(200*time.Millisecond)),
-		interceptors.Admit(w.places),
+		interceptors.Named(nameOfPlaces, interceptors.Admit(w.places)),
 	)
+	w.counters.meter.Watch("client", stack)
+	return stack
 }
 
 // atRest reports whether nothing of any RPC is held anywhere.
