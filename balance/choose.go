@@ -132,7 +132,11 @@ func (s *snapshot) better(a *choice, fitA standing, b *choice, fitB standing, no
 // 1 with one call. Then contests between endpoints that are loaded in proportion
 // to their weights are even, with one call in flight and with a thousand.
 func (s *snapshot) load(c *choice, now int64) float64 {
-	l := c.tracker.Load(now) / c.warmth(now)
+	l := c.tracker.Load(now)
+	if reported := c.reported.Load(); reported != 0 {
+		l = c.alarmed(l, reported)
+	}
+	l /= c.warmth(now)
 	if s.weights == nil {
 		return l
 	}

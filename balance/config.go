@@ -69,6 +69,15 @@ type Config struct {
 	// goes by. 0 means 2 s. Negative: none.
 	SlowStart time.Duration
 
+	// IgnoreAlarms leaves out what endpoints say of themselves. By default the
+	// policy opens one stream of turret.load.v1.Load/Watch on each connection, on
+	// which a server with an alarm (package load/alarm) says that it is sick. A
+	// latency that a server reports then counts like a measured one, if it is out of
+	// the ordinary for all endpoints together. Behind a proxy that balances over
+	// servers itself the alarm would be that of one of them: ignore it there. A
+	// change opens and closes no stream of a connection that is there.
+	IgnoreAlarms bool
+
 	// Classifier is the name of a function that says how calls went, which
 	// [RegisterClassifier] was given. "" means [interceptors.Classify]. A name that
 	// is not registered is an error. A [Balancer] has a parameter for it and takes

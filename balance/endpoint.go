@@ -23,8 +23,9 @@ type endpoint struct {
 	inflight atomic.Int64 // calls that entered while there was a limit
 	warm     atomic.Int64 // when its slow start ends
 	current  atomic.Pointer[tracker]
-	out      atomic.Bool // a circuit is not closed; counted in bans.out unless gone
-	gone     bool        // no longer there; guarded by bans.mu, which writers of out hold
+	reported atomic.Int64 // the latency that the endpoint says it has, in ns; 0 while it does not say that it is sick
+	out      atomic.Bool  // a circuit is not closed; counted in bans.out unless gone
+	gone     bool         // no longer there; guarded by bans.mu, which writers of out hold
 
 	failures circuit.Circuit
 	config   atomic.Pointer[settings]
@@ -69,6 +70,9 @@ func (e *endpoint) tracker() tracker { return *e.current.Load() }
 func (e *endpoint) configure(c *settings) {
 	old := e.config.Swap(c)
 	e.limit.Store(int64(c.Limit))
+	if c.IgnoreAlarms {
+		e.reported.Store(0)
+	}
 	if !old.sameTracker(c.Config) {
 		e.track()
 	}

@@ -88,10 +88,16 @@ type world struct {
 // inWorld runs f; nothing may be left running after it.
 func inWorld(t *testing.T, backends int, serviceConfig string, f func(w *world), opts ...grpc.DialOption) {
 	t.Helper()
+	inWorldOf(t, backends, func(int) *grpc.Server { return grpc.NewServer() }, serviceConfig, f, opts...)
+}
+
+// inWorldOf is inWorld with servers that newServer makes.
+func inWorldOf(t *testing.T, backends int, newServer func(i int) *grpc.Server, serviceConfig string, f func(w *world), opts ...grpc.DialOption) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, resolver: manual.NewBuilderWithScheme("test")}
-		for range backends {
-			b := &backend{server: grpc.NewServer(), listener: bufconn.Listen(1 << 16), health: health.NewServer()}
+		for i := range backends {
+			b := &backend{server: newServer(i), listener: bufconn.Listen(1 << 16), health: health.NewServer()}
 			testpb.RegisterTestServiceServer(b.server, b)
 			healthpb.RegisterHealthServer(b.server, b.health)
 			go func() { _ = b.server.Serve(b.listener) }()

@@ -35,6 +35,7 @@ type wire struct {
 	MaxBanned  float64  `json:"maxBanned,omitzero"`
 	OnBanned   Recourse `json:"onBanned,omitzero"`
 	SlowStart  seconds  `json:"slowStart,omitzero"`
+	NoAlarms   bool     `json:"ignoreAlarms,omitzero"`
 	Classifier string   `json:"classifier,omitzero"`
 	Seed       uint64   `json:"seed,omitzero"`
 }
@@ -70,7 +71,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	w := wire{
 		Load: c.Load, Decay: seconds(c.Decay), DefaultRTT: seconds(c.DefaultRTT), Penalty: seconds(c.Penalty),
 		Choices: c.Choices, Limit: c.Limit, OnFull: c.OnFull,
-		MaxBanned: c.MaxBanned, OnBanned: c.OnBanned, SlowStart: seconds(c.SlowStart), Classifier: c.Classifier, Seed: c.Seed,
+		MaxBanned: c.MaxBanned, OnBanned: c.OnBanned, SlowStart: seconds(c.SlowStart), NoAlarms: c.IgnoreAlarms, Classifier: c.Classifier, Seed: c.Seed,
 	}
 	f, o := &w.Failures, &w.Outliers
 	f.Consecutive, f.Ratio, f.MinCalls, f.Window = c.Failures.Consecutive, c.Failures.Ratio, c.Failures.MinCalls, seconds(c.Failures.Window)
@@ -98,7 +99,7 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		Failures: Failures{f.Consecutive, f.Ratio, f.MinCalls, time.Duration(f.Window), time.Duration(f.BanFor), time.Duration(f.MaxBanFor)},
 		Outliers: Outliers{o.Consecutive, time.Duration(o.BanFor), time.Duration(o.MaxBanFor)},
 
-		MaxBanned: w.MaxBanned, OnBanned: w.OnBanned, SlowStart: time.Duration(w.SlowStart), Classifier: w.Classifier, Seed: w.Seed,
+		MaxBanned: w.MaxBanned, OnBanned: w.OnBanned, SlowStart: time.Duration(w.SlowStart), IgnoreAlarms: w.NoAlarms, Classifier: w.Classifier, Seed: w.Seed,
 	}
 	if err := read.Validate(); err != nil {
 		return err

@@ -74,7 +74,7 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	}
 	p.init(p.changed, p.panicked)
 	p.handover.init(p)
-	p.child = endpointsharding.NewBalancer(p, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
+	p.child = endpointsharding.NewBalancer(p, opts, p.newChild, endpointsharding.Options{})
 	p.stopReports = cc.MetricsRecorder().RegisterAsyncReporter(stats.AsyncMetricReporterFunc(p.report), endpointsMetric)
 	p.register()
 	return p

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/turret-go/turret"
+	loadv1 "github.com/turret-go/turret/proto/turret/load/v1"
 )
 
 // A Stack is a stack of layers as the four interceptors of gRPC. It is built
@@ -57,7 +58,8 @@ func (s *Stack) UnaryServer() grpc.UnaryServerInterceptor {
 func (s *Stack) StreamServer() grpc.StreamServerInterceptor {
 	s.mustBeMade("StreamServer")
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		if s.empty {
+		// The streams of alarms last as long as connections; see load/alarm.
+		if s.empty || info.FullMethod == loadv1.Load_Watch_FullMethodName {
 			return handler(srv, stream)
 		}
 		s.sides.note(stream.Context(), SideServer, info.FullMethod, s.layers)

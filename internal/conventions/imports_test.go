@@ -17,7 +17,7 @@ var floors = [][]string{
 	nil, // timeout, retry, limit, trace, metrics ...: one for each mechanism
 	{"interceptors"},
 	{"balance"},
-	{"policy", "policy/policyfile", "policy/serviceconfig", "statusz", "drain"},
+	{"policy", "policy/policyfile", "policy/serviceconfig", "statusz", "drain", "load/alarm"},
 	{"cmd"},
 }
 

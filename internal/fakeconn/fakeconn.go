@@ -130,6 +130,11 @@ func (s *SubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
 	s.conn.later(func() { f(balancer.SubConnState{ConnectivityState: connectivity.Ready}) })
 }
 
+// GetOrBuildProducer builds nothing: there is no server to ask.
+func (s *SubConn) GetOrBuildProducer(balancer.ProducerBuilder) (balancer.Producer, func()) {
+	return nil, func() {}
+}
+
 // Endpoints returns n endpoints with addresses that sort in order.
 func Endpoints(n int) []resolver.Endpoint {
 	all := make([]resolver.Endpoint, n)
