@@ -55,8 +55,8 @@ func (c *choice) alarmed(l float64, reported int64) float64 {
 	return max(l, calls*float64(reported))
 }
 
-// describeAlarm adds what the endpoint says of itself, while it is sick.
-func (e *endpoint) describeAlarm(d *turret.Description) {
+// describeAlarm adds what e says of itself, while it is sick.
+func describeAlarm(d *turret.Description, e *endpoint) {
 	if reported := e.reported.Load(); reported != 0 {
 		d.State("alarm", "sick")
 		d.Gauge("reported_latency", "s", time.Duration(reported).Seconds())
@@ -175,7 +175,7 @@ func (w *alarmWatch) watch(ctx context.Context) (heeded bool, err error) {
 		}
 		heeded = true
 		expiry.Reset(alarmFor)
-		w.endpoint.heed(m)
+		w.heed(m)
 		if !wait(ctx, alarmGap) {
 			return heeded, ctx.Err()
 		}
@@ -183,12 +183,12 @@ func (w *alarmWatch) watch(ctx context.Context) (heeded bool, err error) {
 }
 
 // heed keeps what the server says of itself.
-func (e *endpoint) heed(m *loadv1.WatchResponse) {
+func (w *alarmWatch) heed(m *loadv1.WatchResponse) {
 	reported := int64(0)
-	if m.GetSick() && !e.config.Load().IgnoreAlarms {
+	if m.GetSick() && !w.endpoint.config.Load().IgnoreAlarms {
 		reported = int64(min(longestReport, max(0, m.GetLatency().AsDuration())))
 	}
-	e.reported.Store(reported)
+	w.endpoint.reported.Store(reported)
 }
 
 // wait waits for d, and reports whether ctx has not ended before.

@@ -86,7 +86,7 @@ func (v *view) Describe(d *turret.Description) {
 		d.State("why", last.Why())
 		d.State("since", last.When.UTC().Format(time.RFC3339))
 	}
-	v.describeAlarm(d)
+	describeAlarm(d, v.endpoint)
 	n := v.tracker.InFlight()
 	d.Gauge("in_flight", "{call}", float64(n))
 	if v.config.Load().Load != LoadPending {
