@@ -20,6 +20,9 @@ import (
 // maxDuration bounds all durations: what is longer is a mistake.
 const maxDuration = 365 * 24 * time.Hour
 
+// maxItems bounds the lists in blocks, which are lists of codes: there are 16.
+const maxItems = 16
+
 // checkBlock checks a block by itself.
 func (d *reader) checkBlock(b *block) {
 	if b.kind.field.Kind() != protoreflect.MessageKind {
@@ -83,6 +86,8 @@ func (c *checker) values(m protoreflect.Message, path string) {
 	m.Range(func(field protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		at := strings.TrimPrefix(path+"."+field.TextName(), ".")
 		switch {
+		case field.IsList() && v.List().Len() > maxItems:
+			c.wrong(at, "has %d values, must have at most %d", v.List().Len(), maxItems)
 		case field.IsList():
 			for i := range v.List().Len() {
 				c.enum(field, v.List().Get(i), fmt.Sprintf("%s[%d]", at, i))

@@ -139,7 +139,7 @@ func durationOf(b *block) int64 { return int64(b.message().(*durationpb.Duration
 // that is inherited merely has no effect.
 func (c *crossCheck) hedged(t target, v *verdict) {
 	b := v.blocks[kind(interceptors.SideClient, "hedge").index]
-	if b == nil || b.off || v.idempotent || b.rule.patternIndex(t.name) < 0 && !b.rule.fromProto {
+	if b == nil || b.off || v.idempotent || !b.rule.has[t.name] && !b.rule.fromProto {
 		return
 	}
 	if b.rule.fromProto && b.rule.patterns[0].level != levelProtoMethod {
@@ -167,9 +167,9 @@ func (c *crossCheck) rule(r *rule) {
 	for _, b := range r.blocks {
 		switch {
 		case b.off:
-		case b.kind.kinds == onlyUnary && streams > 0 && unary == 0 && !r.has(kind(b.kind.side, "stream_timeout")):
+		case b.kind.kinds == onlyUnary && streams > 0 && unary == 0 && !r.hasBlock(kind(b.kind.side, "stream_timeout")):
 			c.problem(r, b.at, b.path, "is for unary RPCs, and the rule has no unary method, must go%s", c.insteadOf(b))
-		case b.kind.kinds == onlyStreams && unary > 0 && streams == 0 && !r.has(kind(b.kind.side, "timeout")):
+		case b.kind.kinds == onlyStreams && unary > 0 && streams == 0 && !r.hasBlock(kind(b.kind.side, "timeout")):
 			c.problem(r, b.at, b.path, "is for streams, and the rule has unary methods only, must go (did you mean timeout?)")
 		default:
 			c.warnings(b, all)

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"slices"
-
 	"github.com/turret-go/turret/interceptors"
 	policyv1 "github.com/turret-go/turret/proto/turret/policy/v1"
 )
@@ -56,7 +54,8 @@ func compile(document Document, c Config) (*compiled, error) {
 // place puts what an enforced rule says into the slots of its patterns. Two rules
 // of one pattern and level must not say the same.
 func (c *compiled) place(d *reader, r *rule) {
-	for i, p := range r.patterns {
+	told := map[[2]*block]bool{} // for the first pattern that both rules have
+	for _, p := range r.patterns {
 		s := c.slots[p.level][p.text]
 		if s == nil {
 			s = new(slot)
@@ -66,9 +65,10 @@ func (c *compiled) place(d *reader, r *rule) {
 			at := &s.blocks[b.kind.side][b.kind.index]
 			if *at == nil {
 				*at = b
-			} else if r.firstWith(*at, i) {
+			} else if pair := [2]*block{b, *at}; !told[pair] {
+				told[pair] = true
 				d.problem(r, b.at, b.path, "applies to %s%s, and so does that of rule %q (%v), which is as specific: one of them must go",
-					p.text, andMore(r.sharedWith(*at)-1), (*at).rule.name, (*at).at)
+					p.text, andMore(r.sharedWith((*at).rule)-1), (*at).rule.name, (*at).at)
 			}
 		}
 		if r.idempotency == policyv1.Idempotency_IDEMPOTENCY_UNSPECIFIED {
@@ -85,24 +85,14 @@ func (c *compiled) place(d *reader, r *rule) {
 	}
 }
 
-// sharedWith returns how many patterns r has in common with the rule of b.
-func (r *rule) sharedWith(b *block) (n int) {
+// sharedWith returns how many patterns r has in common with another rule.
+func (r *rule) sharedWith(other *rule) (n int) {
 	for _, p := range r.patterns {
-		if b.rule.patternIndex(p.text) >= 0 {
+		if other.has[p.text] {
 			n++
 		}
 	}
 	return n
-}
-
-// firstWith reports whether the pattern with index i is the first that r has in
-// common with the rule of b.
-func (r *rule) firstWith(b *block, i int) bool {
-	return !slices.ContainsFunc(r.patterns[:i], func(p *pattern) bool { return b.rule.patternIndex(p.text) >= 0 })
-}
-
-func (r *rule) patternIndex(text string) int {
-	return slices.IndexFunc(r.patterns, func(p *pattern) bool { return p.text == text })
 }
 
 // A target is a method, known or not, and what is asked for it.
@@ -204,7 +194,7 @@ func (c *compiled) idempotency(t target, slots [levels]*slot) (level policyv1.Id
 // rules. Each counts for itself; of one rule a method has each block once.
 func (c *compiled) shadowsOf(t target, side interceptors.Side) (found []*block) {
 	for _, r := range c.shadows {
-		if !slices.ContainsFunc(r.patterns, func(p *pattern) bool { return p.matches(t) }) {
+		if !r.has["/*"] && !r.has["/"+t.service+"/*"] && !r.has[t.name] {
 			continue
 		}
 		for _, b := range r.blocks {
@@ -214,17 +204,6 @@ func (c *compiled) shadowsOf(t target, side interceptors.Side) (found []*block) 
 		}
 	}
 	return found
-}
-
-func (p *pattern) matches(t target) bool {
-	switch p.level {
-	case levelAll:
-		return true
-	case levelService, levelProtoService:
-		return p.service == t.service
-	default:
-		return p.text == t.name
-	}
 }
 
 // named returns the methods that need an entry of their own in the table: those

@@ -52,6 +52,7 @@ type rule struct {
 	mode        policyv1.Mode
 	idempotency policyv1.Idempotency
 	patterns    []*pattern
+	has         map[string]bool // the texts of patterns
 	blocks      []*block
 	fromProto   bool
 	position    func(path string) Position
@@ -63,8 +64,8 @@ func (r *rule) enforced() bool {
 
 func (r *rule) shadow() bool { return r.mode == policyv1.Mode_MODE_SHADOW }
 
-// has reports whether r has a block of that kind that is not off.
-func (r *rule) has(k *blockKind) bool {
+// hasBlock reports whether r has a block of that kind that is not off.
+func (r *rule) hasBlock(k *blockKind) bool {
 	return slices.ContainsFunc(r.blocks, func(b *block) bool { return b.kind == k && !b.off })
 }
 
@@ -77,6 +78,10 @@ type reader struct {
 	suggested int  // how many names were looked for that are like an unknown one
 	errs      Errors
 }
+
+// maxProblems is how many problems there must be for the rest of the rules not to be
+// read.
+const maxProblems = 1_000
 
 // maxSuggested bounds the names that are looked for: each takes time in
 // proportion to the number of methods.
@@ -111,6 +116,9 @@ func (d *reader) rules() []*rule {
 	all := make([]*rule, 0, len(given)+len(d.catalogue.options))
 	names := map[string]*rule{}
 	for i, given := range given {
+		if len(d.errs) >= maxProblems {
+			return all
+		}
 		r := d.rule(i, given)
 		if first, twice := names[r.name]; twice && r.name != "" {
 			d.problem(nil, d.document.position(r.path+".name"), r.path+".name", "is %q, and so is that of %s (%v): names must be unique", r.name, first.path, first.at)
@@ -199,7 +207,7 @@ func (d *reader) ofProto(o option) *rule {
 		p.level = levelProtoService
 		r.path = "option (turret.policy.v1.service)"
 	}
-	r.patterns = []*pattern{p}
+	r.patterns, r.has = []*pattern{p}, map[string]bool{p.text: true}
 	d.addBlocks(r, interceptors.SideClient, o.options.GetClient().ProtoReflect())
 	d.addBlocks(r, interceptors.SideServer, o.options.GetServer().ProtoReflect())
 	return r
@@ -209,15 +217,18 @@ func (d *reader) patterns(r *rule, given []string) {
 	if len(given) == 0 {
 		d.problem(r, r.at, r.path+".methods", "is missing, must have at least one pattern: \"/package.Service/Method\", \"/package.Service/*\" or \"/*\"")
 	}
-	seen := map[string]bool{}
+	r.has = make(map[string]bool, len(given))
 	for i, text := range given {
+		if len(d.errs) >= maxProblems {
+			return
+		}
 		path := fmt.Sprintf("%s.methods[%d]", r.path, i)
 		p := &pattern{text: text, path: path, at: d.document.position(path)}
-		if seen[text] {
+		if r.has[text] {
 			d.problem(r, p.at, path, "is %q, which the rule has twice, must be given once", shortened(text))
 			continue
 		}
-		seen[text] = true
+		r.has[text] = true
 		if d.checkPattern(r, p) {
 			r.patterns = append(r.patterns, p)
 		}

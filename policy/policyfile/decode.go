@@ -17,8 +17,8 @@ import (
 
 // Parse reads a policy from data, which is what the file of that name holds; the
 // name is used in errors only. The error is a [policy.Errors] with all that is
-// wrong with the syntax and the values; whether the rules go together is for
-// policy.New to say. It may be called concurrently, and data must not be changed
+// wrong with the syntax and the values, but at most 1,000 problems; whether the rules
+// go together is for policy.New to say. It may be called concurrently, and data must not be changed
 // as long as the Document is used.
 func Parse(name string, data []byte) (policy.Document, error) {
 	root, errs := tree.Parse(name, data)
@@ -52,10 +52,16 @@ func (d *decoder) problem(at policy.Position, path, format string, args ...any) 
 	d.errs = append(d.errs, &policy.Problem{At: at, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
+// full reports whether there are as many problems as are listed.
+func (d *decoder) full() bool { return len(d.errs) >= tree.MaxProblems }
+
 // message puts a map into m.
 func (d *decoder) message(n *tree.Node, m protoreflect.Message, path string) {
 	given := map[protoreflect.Name]tree.Entry{}
 	for _, e := range n.Entries {
+		if d.full() {
+			return
+		}
 		field := fieldOf(m.Descriptor(), e.Key)
 		if field == nil {
 			d.problem(e.At, tree.Join(path, e.Key), "is not a field of %s, which has %s%s",
@@ -123,6 +129,9 @@ func (d *decoder) field(n *tree.Node, m protoreflect.Message, field protoreflect
 	for i, item := range n.Items {
 		if item == nil { // refused already
 			continue
+		}
+		if d.full() {
+			return
 		}
 		at := fmt.Sprintf("%s[%d]", path, i)
 		d.positions[at] = item.At

@@ -254,7 +254,7 @@ func TestLoadOfWhatIsNoPolicy(t *testing.T) {
 		{"invalid UTF-8", filepath.Join(dir, "latin.yaml"), "rules:\n- name: caf\xe9\n", "latin.yaml:2:12: is not valid UTF-8 here"},
 		{"UTF-16", filepath.Join(dir, "utf16.yaml"), "\xff\xfer\x00u\x00", "utf16.yaml:1:1: is not valid UTF-8 here"},
 		{"deep lists", filepath.Join(dir, "deep.yaml"), strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "nested more than 100 deep"},
-		{"deeper lists", filepath.Join(dir, "deeper.yaml"), strings.Repeat("[", 1<<20), "is not valid YAML"},
+		{"deeper lists", filepath.Join(dir, "deeper.yaml"), strings.Repeat("[", 1<<19), "is not valid YAML"},
 		{"deep maps in JSON", filepath.Join(dir, "deep.json"), strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000), "nested more than 100 deep"},
 		{"many aliases", filepath.Join(dir, "bomb.yaml"), "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "has an anchor"},
 	} {
@@ -267,16 +267,5 @@ func TestLoadOfWhatIsNoPolicy(t *testing.T) {
 				t.Errorf("the error is %v, want %q", err, tt.want)
 			}
 		})
-	}
-}
-
-func TestLoadWithoutPermission(t *testing.T) {
-	if os.Getuid() == 0 {
-		t.Skip("root may read everything")
-	}
-	name := file(t)
-	must(t, os.Chmod(name, 0))
-	if _, err := policyfile.Load(name); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("the error is %v", err)
 	}
 }

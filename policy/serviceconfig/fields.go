@@ -51,6 +51,9 @@ func (i *reading) fields(f field, of string, names ...string) map[string]field {
 		return all
 	}
 	for _, e := range f.node.Entries {
+		if len(i.errs) >= tree.MaxProblems {
+			break
+		}
 		name := camel(e.Key)
 		at := field{tree.Join(f.path, e.Key), e.At, e.Value}
 		if !slices.Contains(names, name) {
@@ -93,6 +96,9 @@ func (i *reading) items(f field) iter.Seq2[int, field] {
 			return
 		}
 		for n, item := range f.node.Items {
+			if len(i.errs) >= tree.MaxProblems {
+				return
+			}
 			if item != nil && !yield(n, field{fmt.Sprintf("%s[%d]", f.path, n), item.At, item}) {
 				return
 			}

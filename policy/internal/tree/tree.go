@@ -16,6 +16,15 @@ import (
 // MaxSize is how many bytes a file may have.
 const MaxSize = 16 << 20
 
+// MaxMarks is how many commas, colons, opening brackets and line ends a file may
+// have. It bounds the values in it, of which each takes hundreds of bytes while it
+// is read: 16 MiB of "a," would take gigabytes. 10,000 large rules have fewer.
+const MaxMarks = 1_000_000
+
+// MaxProblems is how many problems are listed. The rest of what is wrong with a file
+// like that does not matter.
+const MaxProblems = 1_000
+
 // maxDepth is how deep maps and lists may be nested in each other.
 const maxDepth = 100
 
@@ -106,6 +115,10 @@ func Parse(name string, data []byte) (*Node, policy.Errors) {
 		b.problem(whole, "", "is %d bytes long, must be at most %d", len(data), MaxSize)
 		return nil, b.errs
 	}
+	if n := marks(data); n > MaxMarks {
+		b.problem(whole, "", "has %d commas, colons, opening brackets and line ends, must have at most %d", n, MaxMarks)
+		return nil, b.errs
+	}
 	if at := invalidUTF8(data); at >= 0 {
 		b.problem(positionOf(name, data, at), "", "is not valid UTF-8 here, must be")
 		return nil, b.errs
@@ -121,6 +134,15 @@ func Parse(name string, data []byte) (*Node, policy.Errors) {
 		root = (&yamlReader{b}).read(data)
 	}
 	return root, b.errs
+}
+
+// marks counts what a value begins after. Without them values can only be nested,
+// which has a bound of its own.
+func marks(data []byte) (n int) {
+	for _, mark := range ",:[{\n" {
+		n += bytes.Count(data, []byte{byte(mark)})
+	}
+	return n
 }
 
 func isJSON(data []byte) bool {
@@ -160,6 +182,9 @@ type builder struct {
 }
 
 func (b *builder) problem(at policy.Position, path, format string, args ...any) {
+	if len(b.errs) >= MaxProblems {
+		return
+	}
 	b.errs = append(b.errs, &policy.Problem{At: at, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
