@@ -36,9 +36,11 @@ func announces(got *atomic.Int64, thresholds ...string) interceptors.Layer {
 func (w *world) learns(t *testing.T, k interceptors.Kind, level criticality.Level) {
 	t.Helper()
 	ctx := criticality.With(t.Context(), level)
+	// What was wanted before has then a part of exp(-26) in what is wanted, so that
+	// no call passes by chance.
 	for range 30 {
 		w.do(ctx, k, nil)
-		time.Sleep(30 * time.Millisecond)
+		time.Sleep(90 * time.Millisecond)
 	}
 }
 

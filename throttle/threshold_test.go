@@ -39,19 +39,23 @@ func pass(t *testing.T, th *Threshold, n int) (passed [criticality.Levels]int) {
 	return passed
 }
 
-// learned is a Threshold that has known v for a second.
+// learned is a Threshold that has known nothing but v for long.
 func learned(v float64) *Threshold {
 	th := NewThreshold()
 	learn(th, v)
 	return th
 }
 
-func learn(th *Threshold, v float64) {
-	for range 100 {
-		th.Learn(Answer{Threshold: v})
+func learn(th *Threshold, v float64) { answer(th, Answer{Threshold: v}) }
+
+// answer gives the same answer for five seconds. What was wanted before has then a
+// part of exp(-50) in what is wanted, so that no call passes by chance.
+func answer(th *Threshold, a Answer) {
+	for range 500 {
+		th.Learn(a)
 		time.Sleep(10 * time.Millisecond)
 	}
-	th.Learn(Answer{Threshold: v})
+	th.Learn(a)
 }
 
 func TestLessCriticalCallsAreNotSent(t *testing.T) {
@@ -119,22 +123,15 @@ func TestThresholdsOfSeveralServersAreAveraged(t *testing.T) {
 func TestLevelsBeyondWhatIsAllowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := NewThreshold()
-		answer := func(a Answer) {
-			for range 100 {
-				th.Learn(a)
-				time.Sleep(10 * time.Millisecond)
-			}
-			th.Learn(a)
-		}
-		answer(Answer{Threshold: 1, Sent: criticality.CriticalPlus, Given: criticality.Critical})
+		answer(th, Answer{Threshold: 1, Sent: criticality.CriticalPlus, Given: criticality.Critical})
 		if got := pass(t, th, 10); got != [4]int{} {
 			t.Errorf("%v pass of 10 of each level, want none", got)
 		}
-		answer(Answer{Threshold: 1, Sent: criticality.Critical, Given: criticality.Critical})
+		answer(th, Answer{Threshold: 1, Sent: criticality.Critical, Given: criticality.Critical})
 		if got := pass(t, th, 10); got != [4]int{} {
 			t.Errorf("%v pass of 10 of each level after answers to other calls, want none", got)
 		}
-		answer(Answer{Threshold: 1, Sent: criticality.CriticalPlus, Given: criticality.CriticalPlus})
+		answer(th, Answer{Threshold: 1, Sent: criticality.CriticalPlus, Given: criticality.CriticalPlus})
 		if got := pass(t, th, 10); got != [4]int{10, 0, 0, 0} {
 			t.Errorf("%v pass of 10 of each level, want those of the level that is allowed now", got)
 		}
