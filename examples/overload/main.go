@@ -2,6 +2,10 @@
 // can do: one that admits everything, one with a fixed limit that was chosen too
 // high, and one with AdaptiveLimit, side by side and live on a terminal.
 //
+// With -http they are on a status page too, as long as they run:
+//
+//	go run ./examples/overload -http localhost:8080 -for 2m
+//
 // Each server has four workers that take 20 ms for a call, so it can answer 200 a
 // second; callers give up after 200 ms. The load is 140 a second, 400 in the
 // middle third, and 140 again. All runs in this process, over connections in
@@ -31,9 +35,11 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/turret-go/turret/adaptive"
+	"github.com/turret-go/turret/examples/internal/demo"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
+	"github.com/turret-go/turret/statusz"
 )
 
 const (
@@ -60,6 +66,7 @@ func run(ctx context.Context, args []string, out io.Writer, live bool) error {
 	flags := flag.NewFlagSet("overload", flag.ContinueOnError)
 	flags.SetOutput(out)
 	lasts := flags.Duration("for", 15*time.Second, "how long to send")
+	address := flags.String("http", "", "serve the status page on this `address`, such as localhost:8080, meanwhile")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -69,11 +76,19 @@ func run(ctx context.Context, args []string, out io.Writer, live bool) error {
 	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q; -h explains the flags", flags.Arg(0))
 	}
-	contestants, stop, err := start()
+	page, err := demo.ServePage(ctx, *address, statusz.Config{Title: "overload"}, out)
+	if err != nil {
+		return err
+	}
+	defer page.Stop()
+	contestants, stop, err := start(page.Page)
 	if err != nil {
 		return err
 	}
 	defer stop()
+	if page.Page != nil {
+		fmt.Fprintln(out, "The status page is at", page.URL)
+	}
 	hide := show(out, live, contestants)
 	send(ctx, *lasts, contestants)
 	hide()
@@ -90,9 +105,13 @@ type contestant struct {
 	adaptive  *adaptive.Limit // nil of the others
 }
 
-// start starts the servers.
-func start() (contestants []*contestant, stop func(), err error) {
+// start starts the servers, and shows them on page if there is one.
+func start(page *statusz.Page) (contestants []*contestant, stop func(), err error) {
 	gate := adaptive.New(adaptive.Config{})
+	var shown interceptors.Layer
+	if page != nil {
+		shown = page.Layer()
+	}
 	var stops []func()
 	stop = func() {
 		for _, f := range stops {
@@ -104,10 +123,13 @@ func start() (contestants []*contestant, stop func(), err error) {
 		stack *interceptors.Stack
 		gate  *adaptive.Limit
 	}{
-		{"nothing", interceptors.New(), nil},
-		{"fixed limit of 100", interceptors.New(interceptors.ConcurrencyLimit(100, limit.Queue{})), nil},
-		{"AdaptiveLimit", interceptors.New(interceptors.AdmitAdaptive(gate)), gate},
+		{"nothing", interceptors.New(shown), nil},
+		{"fixed limit of 100", interceptors.New(shown, interceptors.ConcurrencyLimit(100, limit.Queue{})), nil},
+		{"AdaptiveLimit", interceptors.New(shown, interceptors.AdmitAdaptive(gate)), gate},
 	} {
+		if page != nil {
+			page.Add(c.name, c.stack)
+		}
 		listener := bufconn.Listen(1 << 16)
 		server := grpc.NewServer(append(c.stack.ServerOptions(), grpc.WaitForHandlers(true))...)
 		echov1.RegisterEchoServiceServer(server, &busy{workers: make(chan struct{}, workers)})

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,7 +16,7 @@ import (
 // time, and one with AdaptiveLimit most of what it can.
 func TestSurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		contestants, stop, err := start()
+		contestants, stop, err := start(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,6 +49,54 @@ func TestRunPrintsATable(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The status page shows the three servers while they run.
+func TestPage(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out := &pageReader{t: t, then: cancel}
+	if err := run(ctx, []string{"-http", "localhost:0", "-for", "1h"}, out, false); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"nothing", "fixed limit of 100", "AdaptiveLimit"} {
+		if !strings.Contains(out.page, want) {
+			t.Errorf("the page has no %q", want)
+		}
+	}
+}
+
+// pageReader reads the page as soon as it hears where it is, and then calls then.
+type pageReader struct {
+	t    *testing.T
+	page string
+	then func()
+}
+
+func (r *pageReader) Write(b []byte) (int, error) {
+	if _, url, ok := strings.Cut(string(b), "page is at "); ok {
+		r.page = get(r.t, strings.TrimSpace(url))
+		r.then()
+	}
+	return len(b), nil
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestRunNamesWrongArguments(t *testing.T) {

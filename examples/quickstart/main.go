@@ -24,6 +24,7 @@ import (
 
 	"github.com/turret-go/turret/examples/internal/demo"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/statusz"
 )
 
 func main() {
@@ -77,18 +78,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	page, err := servePage(ctx, o.http, out)
+	page, err := demo.ServePage(ctx, o.http, statusz.Config{
+		Title:  "quickstart",
+		Accept: []string{"timeout-of-streams"}, // the streams here are short
+	}, out)
 	if err != nil {
 		return err
 	}
-	defer page.stop()
+	defer page.Stop()
 	introduce(out)
 	bare, err := measure(ctx, o, "without stacks", o.lasts/2, nil, dialBare)
 	if err != nil {
 		return err
 	}
 	seen := newEvents()
-	made := newStacks(seen, page.page)
+	made := newStacks(seen, page.Page)
 	stacked, err := measure(ctx, o, "through stacks", o.lasts/2, made.servers, made.dial)
 	if err != nil {
 		return err
@@ -100,7 +104,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := printSpans(ctx, out); err != nil || o.http == "" {
 		return err
 	}
-	fmt.Fprintf(out, "\nStill sending. The status page is at %s; Ctrl-C ends this.\n", page.url)
+	fmt.Fprintf(out, "\nStill sending. The status page is at %s; Ctrl-C ends this.\n", page.URL)
 	_, err = measure(ctx, o, "", forGood, made.servers, made.dial)
 	return err
 }

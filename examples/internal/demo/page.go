@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -12,23 +12,24 @@ import (
 	"github.com/turret-go/turret/statusz"
 )
 
-// A served is a status page and its server; the zero served is none.
-type served struct {
-	page *statusz.Page
-	url  string
-	stop func()
+// A Served is a status page and its server.
+type Served struct {
+	Page *statusz.Page // nil if none is served
+	URL  string
+	Stop func()
 }
 
-// servePage serves a status page on address; none if that is empty.
-func servePage(ctx context.Context, address string, out io.Writer) (served, error) {
+// ServePage serves a status page on address; none if that is empty. What goes wrong
+// later it says on out.
+func ServePage(ctx context.Context, address string, c statusz.Config, out io.Writer) (Served, error) {
 	if address == "" {
-		return served{stop: func() {}}, nil
+		return Served{Stop: func() {}}, nil
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return served{}, fmt.Errorf("-http: %w", err)
+		return Served{}, fmt.Errorf("-http: %w", err)
 	}
-	page := statusz.New(statusz.Config{Title: "quickstart", Accept: []string{"timeout-of-streams"}}) // the streams here are short
+	page := statusz.New(c)
 	mux := http.NewServeMux()
 	mux.Handle("/debug/turret", page)
 	mux.Handle("/{$}", http.RedirectHandler("/debug/turret", http.StatusFound))
@@ -40,7 +41,7 @@ func servePage(ctx context.Context, address string, out io.Writer) (served, erro
 			fmt.Fprintln(out, "the status page ended:", err)
 		}
 	}()
-	return served{page, pageURL(listener), func() {
+	return Served{page, pageURL(listener), func() {
 		_ = server.Close()
 		<-ended
 		page.Close()
