@@ -91,7 +91,7 @@ func get(t *testing.T, url string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // read already
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
