@@ -14,6 +14,7 @@ type gate struct {
 	counts   counts
 
 	threshold threshold // for the peers that send calls
+	filled    filled
 }
 
 // counts are the totals that [Stats] shows.
@@ -149,6 +150,7 @@ func (g *gate) tick(now int64) {
 
 // touch notices at now that the process stood still.
 func (g *gate) touch(now int64) {
+	g.filled.advance(now, g.inside+g.line.n)
 	g.knee.window.fill(now, g.inside)
 	if gap := g.pause.touch(now, g.inside, g.knee.unloaded); gap > 0 {
 		g.line.shift(gap)

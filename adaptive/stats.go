@@ -22,13 +22,16 @@ type Stats struct {
 	Trials     uint64        // tests of the unloaded latency
 	LastTrial  Trial         // the last of them
 
-	Entered    uint64  // calls that were let in
-	Full       uint64  // calls of TryEnter that found no room, reason LIMIT_FULL
-	Waited     uint64  // calls refused after the longest time in line, reason QUEUE_TIMEOUT
-	NoTime     uint64  // calls refused because too little time was left, reason DEADLINE_NEAR
-	Cancelled  uint64  // calls whose context ended while they were in line
-	Threshold  float64 // the lowest level worth sending, see Limit.Threshold
-	Recovering bool    // there is a backlog of a time in which the process stood still
+	Entered   uint64  // calls that were let in
+	Full      uint64  // calls of TryEnter that found no room, reason LIMIT_FULL
+	Waited    uint64  // calls refused after the longest time in line, reason QUEUE_TIMEOUT
+	NoTime    uint64  // calls refused because too little time was left, reason DEADLINE_NEAR
+	Cancelled uint64  // calls whose context ended while they were in line
+	Threshold float64 // the lowest level worth sending, see Limit.Threshold
+	// Utilization is the mean number of calls inside and in line over the last
+	// second or half a second, as a part of Limit: above 1 if calls wait.
+	Utilization float64
+	Recovering  bool // there is a backlog of a time in which the process stood still
 }
 
 // Refused is how many calls the limit turned away.
@@ -49,6 +52,7 @@ func (l *Limit) Stats() Stats {
 	l.lock(now)
 	defer l.release()
 	g := l.gate
+	g.filled.advance(now, g.inside+g.line.n)
 	s := Stats{
 		Limit: g.knee.places(), InFlight: g.inside, Hot: g.line.hot,
 		Unloaded: time.Duration(g.knee.unloaded), Latency: time.Duration(g.knee.latency),
@@ -57,11 +61,15 @@ func (l *Limit) Stats() Stats {
 		NoTime: g.counts.noTime, Cancelled: g.counts.gaveUp, Recovering: g.pause.recovering,
 		Threshold: g.threshold.value,
 	}
+	s.Utilization = g.filled.of() / float64(max(s.Limit, 1))
 	for i := range s.Waiting {
 		s.Waiting[i] = g.line.levels[i].n
 	}
 	return s
 }
+
+// Utilization is [Stats].Utilization, for reports to balancers.
+func (l *Limit) Utilization() float64 { return l.Stats().Utilization }
 
 // String returns the limit and its [Stats] in one line.
 func (l *Limit) String() string {
@@ -81,6 +89,7 @@ func (l *Limit) Describe(d *turret.Description) {
 		level := criticality.CriticalPlus + criticality.Level(i)
 		d.Gauge("waiting_"+underscored(level), "{call}", float64(n))
 	}
+	d.Gauge("utilization", "1", s.Utilization)
 	d.State("line", heat(s.Hot))
 	d.Gauge("threshold", "1", s.Threshold)
 	d.Gauge("unloaded_latency", "s", s.Unloaded.Seconds())

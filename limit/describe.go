@@ -18,6 +18,16 @@ func (c *Concurrency) Describe(d *turret.Description) {
 	d.Total("wait", "s", "", s.Waited.Seconds())
 }
 
+// Utilization is the calls inside and in line, as a part of the limit: above 1 if
+// calls wait. It is 1 if the limit is 0.
+func (c *Concurrency) Utilization() float64 {
+	s := c.Stats()
+	if s.Max == 0 {
+		return 1
+	}
+	return float64(s.InFlight+s.Waiting) / float64(s.Max)
+}
+
 // Describe says what b counts.
 func (b *TokenBucket) Describe(d *turret.Description) {
 	s := b.Stats()

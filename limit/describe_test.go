@@ -86,3 +86,22 @@ func TestLimitsDescribeWhatTheyRefuse(t *testing.T) {
 		wantFigures(t, b, map[string]float64{"rate": 1.5, "burst": 1, "tokens": 1, "entered": 1, "returned": 1, "refused RATE_LIMITED": 1})
 	})
 }
+
+func TestUtilizationCountsCallsInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := limit.NewConcurrency(2, limit.Queue{Max: limit.Unbounded})
+		ctx, cancel := context.WithCancel(t.Context())
+		for want := range 5 {
+			if got := c.Utilization(); got != float64(want)/2 {
+				t.Errorf("%d calls inside and in line: %v", want, got)
+			}
+			go func() { _, _ = c.Enter(ctx) }()
+			synctest.Wait()
+		}
+		cancel()
+		synctest.Wait()
+		if got := limit.NewConcurrency(0, limit.Queue{}).Utilization(); got != 1 {
+			t.Errorf("without any room: %v, want 1", got)
+		}
+	})
+}
