@@ -109,6 +109,9 @@ func policiesFor(e experiment, short bool) []string {
 	if short {
 		return append(names, leastRequest)
 	}
+	if e.alarm {
+		names = append(names, sim.Alarmed().Name)
+	}
 	if e.variants {
 		for _, p := range sim.Variants() {
 			names = append(names, p.Name)
@@ -149,7 +152,7 @@ func measure(t *testing.T, c cells.Cell) cells.Measures {
 func ours() *sim.Policy { return sim.Turret() }
 
 func policyByName(name string) *sim.Policy {
-	all := slices.Concat([]*sim.Policy{ours()}, sim.Variants(), others.All())
+	all := slices.Concat([]*sim.Policy{ours(), sim.Alarmed()}, sim.Variants(), others.All())
 	return all[slices.IndexFunc(all, func(p *sim.Policy) bool { return p.Name == name })]
 }
 

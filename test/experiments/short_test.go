@@ -48,6 +48,21 @@ func TestShort(t *testing.T) {
 	}
 }
 
+// TestAlarm is E1b with servers that say on real streams that they are sick: 20
+// clients share one memory. The target is 400 ms, and what it was without is 1.7 s.
+func TestAlarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	m := measure(t, cells.Cell{Experiment: "E1b", Policy: sim.Alarmed().Name, Seed: 1})
+	if m["p99.9"] > 400 {
+		t.Errorf("p99.9 is %v ms, want at most 400", m["p99.9"])
+	}
+	if m["failed/client"] > 0 {
+		t.Errorf("%v calls failed", m["failed/client"]*20)
+	}
+}
+
 // TestDeterministic runs a scenario twice: our policy makes the same picks with
 // the same seed, to the nanosecond of each call's end.
 func TestDeterministic(t *testing.T) {

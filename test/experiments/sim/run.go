@@ -37,6 +37,9 @@ type Policy struct {
 	Config func(client int, seed uint64) string
 	// Server options that the policy needs, such as load reports.
 	Server func() []grpc.ServerOption
+	// Install, if not nil, is called for each server: it returns options, and what
+	// to register.
+	Install func() (options []grpc.ServerOption, register func(grpc.ServiceRegistrar))
 	// Handler, if not nil, is called in each call at the server.
 	Handler func(ctx context.Context, took time.Duration)
 	// Stats, if not nil, is installed at every client.
@@ -265,7 +268,14 @@ func newServer(w *world, b *Backend) *server {
 	if w.policy.Server != nil {
 		opts = append(opts, w.policy.Server()...)
 	}
+	register := func(grpc.ServiceRegistrar) {}
+	if w.policy.Install != nil {
+		var more []grpc.ServerOption
+		more, register = w.policy.Install()
+		opts = append(opts, more...)
+	}
 	s.grpc = grpc.NewServer(opts...)
+	register(s.grpc)
 	s.grpc.RegisterService(&description, s)
 	return s
 }
