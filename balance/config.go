@@ -14,6 +14,10 @@ import (
 	"github.com/turret-go/turret/retry"
 )
 
+// Name is the name of the policy in a service config. Importing this package
+// registers it.
+const Name = "turret.P2C"
+
 // Config is the configuration of the policy. The zero value is the default, and
 // is what the measurements in doc/balancing.md were made with. It is written in
 // a service config with the names of the fields in lower camel case and
@@ -279,6 +283,12 @@ func ban(first, longest, defaultFirst, defaultLongest time.Duration) retry.Backo
 // sameTracker reports whether a tracker of c serves other as well.
 func (c *Config) sameTracker(other Config) bool {
 	return c.Load == other.Load && c.Decay == other.Decay && c.DefaultRTT == other.DefaultRTT && c.Penalty == other.Penalty
+}
+
+// A tracker is one of package load that can be asked what is in flight.
+type tracker interface {
+	load.StreamTracker
+	InFlight() int64
 }
 
 // newTracker returns the tracker of one endpoint.

@@ -17,7 +17,7 @@ import (
 // makes them, and returns no pointer to them.
 var (
 	channelsMu sync.Mutex
-	channels   = map[*policy]struct{}{}
+	channels   = map[turret.Describer]string{} // a policy and its target
 )
 
 // Channels returns the channels of this process that balance with this policy,
@@ -26,12 +26,13 @@ var (
 // policy. Channels may be called concurrently; it is a snapshot.
 func Channels() iter.Seq2[string, turret.Describer] {
 	channelsMu.Lock()
-	all := slices.Collect(maps.Keys(channels))
+	targets := maps.Clone(channels)
 	channelsMu.Unlock()
-	slices.SortFunc(all, func(a, b *policy) int { return cmp.Compare(a.target, b.target) })
+	all := slices.Collect(maps.Keys(targets))
+	slices.SortFunc(all, func(a, b turret.Describer) int { return cmp.Compare(targets[a], targets[b]) })
 	return func(yield func(string, turret.Describer) bool) {
 		for _, p := range all {
-			if !yield(p.target, p) {
+			if !yield(targets[p], p) {
 				return
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/attempts"
 	"github.com/turret-go/turret/internal/circuit"
-	"github.com/turret-go/turret/load"
 )
 
 // An endpoint is what a balancer knows of one endpoint. It lives as long as the
@@ -35,12 +34,6 @@ type endpoint struct {
 	calls, failed atomic.Uint64 // that have ended
 	name          string
 	last          atomic.Pointer[Transition]
-}
-
-// A tracker is one of package load that can be asked what is in flight.
-type tracker interface {
-	load.StreamTracker
-	InFlight() int64
 }
 
 // newEndpoint returns an endpoint of p without a past. name is what people know it

@@ -352,6 +352,24 @@ func (g *group[K, S]) waitForRoom(ctx context.Context, unfit error) error {
 	return turret.NotReady(fmt.Errorf("%w: %w", ctx.Err(), unfit))
 }
 
+// Stats are the endpoints of a [Balancer] or a [ClientConn] in figures. An
+// endpoint is asked whether it is ready before a call is sent to it, so one that
+// gets none, because it is banned, counts as ready after its connection was lost,
+// until it is tried out.
+type Stats struct {
+	Ready   int    // endpoints that were ready when they were last asked, banned ones too
+	Pending int    // endpoints that were not
+	Banned  int    // endpoints, ready or pending, that are banned or on trial after a ban
+	Bans    uint64 // times that an endpoint was banned, failed probes included
+	Panics  uint64 // calls that were sent to a banned endpoint, as no other was found
+}
+
+// String returns s in words.
+func (s Stats) String() string {
+	return fmt.Sprintf("%d endpoints, %d ready, %d banned; %d bans, %d calls sent to banned ones",
+		s.Ready+s.Pending, s.Ready, s.Banned, s.Bans, s.Panics)
+}
+
 func (g *group[K, S]) stats() Stats {
 	ready, pending := g.cache.Len()
 	return Stats{ready, pending, g.outOfUse(), g.bansFor[0].Load() + g.bansFor[1].Load(), g.panics.Load()}

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"strconv"
 	"time"
+
+	"google.golang.org/grpc/serviceconfig"
 )
 
 // wire is [Config] as it is written in JSON. Zeros are left out.
@@ -106,4 +108,11 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 	}
 	*c = read
 	return nil
+}
+
+// parsed is a Config as gRPC hands it around. Policies that have this one as a
+// child write it as JSON and parse it again; Config's MarshalJSON is promoted.
+type parsed struct {
+	serviceconfig.LoadBalancingConfig
+	Config
 }

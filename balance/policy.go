@@ -361,7 +361,7 @@ func (p *policy) panicked() { panicsMetric.Record(p.MetricsRecorder(), 1, p.targ
 func (p *policy) register() {
 	channelsMu.Lock()
 	defer channelsMu.Unlock()
-	channels[p] = struct{}{}
+	channels[p] = p.target
 }
 
 // unregister takes p off the list.

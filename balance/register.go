@@ -11,10 +11,6 @@ import (
 	"github.com/turret-go/turret/internal/misuse"
 )
 
-// Name is the name of the policy in a service config. Importing this package
-// registers it.
-const Name = "turret.P2C"
-
 func init() {
 	balancer.Register(builder{})
 	attempts.Expect() // Retry is to say which endpoints it has tried
@@ -58,13 +54,6 @@ func (builder) Name() string { return Name }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	return newPolicy(cc, opts)
-}
-
-// parsed is a Config as gRPC hands it around. Policies that have this one as a
-// child write it as JSON and parse it again; Config's MarshalJSON is promoted.
-type parsed struct {
-	serviceconfig.LoadBalancingConfig
-	Config
 }
 
 // ParseConfig parses the JSON of one configuration.

@@ -175,19 +175,6 @@ func parsePattern(pattern string) (match func(method string) bool, ok bool) {
 	}, true
 }
 
-// splitMethod returns the service and the name of a full method as gRPC's router
-// reads them: with or without a slash in front, and split at the last slash. Another
-// reading would let an RPC past a guard of the service that handles it. Without a
-// slash between the two it is no method, and ok is false.
-func splitMethod(full string) (service, name string, ok bool) {
-	full = strings.TrimPrefix(full, "/")
-	i := strings.LastIndexByte(full, '/')
-	if i < 0 {
-		return full, "", false
-	}
-	return full[:i], full[i+1:], true
-}
-
 // callMeta is what matchers and interceptors of go-grpc-middleware see of rpc.
 func callMeta(rpc *RPC) middleware.CallMeta {
 	service, method, _ := splitMethod(rpc.Method)

@@ -136,16 +136,19 @@ func (e Event) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
+// An eventNamer gives the events of one layer its name: see [Named].
+type eventNamer interface{ tells(e *Event) }
+
 // observer is a list of the observers of events, the innermost first. An entry
 // either takes them, or gives them another name on their way out.
 type observer struct {
 	tell  func(ctx context.Context, e *Event)
-	named *namedService
+	named eventNamer
 	outer *observer
 }
 
 // has reports whether o has an entry of n.
-func (o *observer) has(n *namedService) bool {
+func (o *observer) has(n eventNamer) bool {
 	for ; o != nil; o = o.outer {
 		if o.named == n {
 			return true
@@ -155,7 +158,7 @@ func (o *observer) has(n *namedService) bool {
 }
 
 // without returns o without the entry of n.
-func (o *observer) without(n *namedService) *observer {
+func (o *observer) without(n eventNamer) *observer {
 	switch {
 	case o == nil:
 		return nil

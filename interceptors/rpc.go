@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -190,4 +191,17 @@ func (r *RPC) tell(ctx context.Context, e *Event) {
 			o.tell(ctx, e)
 		}
 	}
+}
+
+// splitMethod returns the service and the name of a full method as gRPC's router
+// reads them: with or without a slash in front, and split at the last slash. Another
+// reading would let an RPC past a guard of the service that handles it. Without a
+// slash between the two it is no method, and ok is false.
+func splitMethod(full string) (service, name string, ok bool) {
+	full = strings.TrimPrefix(full, "/")
+	i := strings.LastIndexByte(full, '/')
+	if i < 0 {
+		return full, "", false
+	}
+	return full[:i], full[i+1:], true
 }
