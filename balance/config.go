@@ -81,6 +81,9 @@ type Config struct {
 	// servers itself the alarm would be that of one of them: ignore it there. A
 	// change opens and closes no stream of a connection that is there.
 	IgnoreAlarms bool
+	// Subset bounds how many endpoints the policy connects to. A [Balancer] and a
+	// [ClientConn] take no notice of it.
+	Subset Subset
 
 	// Classifier is the name of a function that says how calls went, which
 	// [RegisterClassifier] was given. "" means [interceptors.Classify]. A name that
@@ -217,6 +220,9 @@ func (c Config) Validate() error {
 	}
 	if c.OnBanned == FailOver && c.MaxBanned < 0 {
 		return invalid("MaxBanned", c.MaxBanned, fmt.Sprintf("at least 0 where OnBanned is %q", FailOver))
+	}
+	if err := c.Subset.validate(); err != nil {
+		return err
 	}
 	if err := checkBan("Failures", c.Failures.BanFor, c.Failures.MaxBanFor); err != nil {
 		return err

@@ -23,6 +23,7 @@ var everything = balance.Config{
 	},
 	Outliers:  balance.Outliers{Consecutive: -1, BanFor: time.Millisecond, MaxBanFor: time.Second},
 	MaxBanned: 0.75, OnBanned: balance.Refuse, SlowStart: 90*time.Second + 1, Seed: 42,
+	Subset: balance.Subset{Size: 20, Client: "orders-7"},
 }
 
 func parser(t *testing.T) balancer.ConfigParser {
@@ -93,6 +94,10 @@ func TestConfigRefused(t *testing.T) {
 		{`{"failures":{"minCalls":-1}}`, "MinCalls is -1"},
 		{`{"failures":{"banFor":"-1s"}}`, "Failures.BanFor is -1s, must be at least 0"},
 		{`{"failures":{"banFor":"2s","maxBanFor":"1s"}}`, "Failures.MaxBanFor is 1s, must be at least BanFor (2s)"},
+		{`{"subset":{"size":-1}}`, "Subset.Size is -1, must be at least 0 (0 means all endpoints)"},
+		{`{"subset":{"client":"orders"}}`, `Subset.Client is "orders", must be a number, or a name that ends with a hyphen and a number`},
+		{`{"subset":{"client":"-7x"}}`, `Subset.Client is "-7x"`},
+		{`{"subset":{"index":7}}`, `unknown field "index"`},
 		{`{"outliers":{"maxBanFor":"-1s"}}`, "Outliers.MaxBanFor is -1s"},
 	}
 	for _, tt := range tests {

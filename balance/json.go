@@ -34,12 +34,16 @@ type wire struct {
 		BanFor      seconds `json:"banFor,omitzero"`
 		MaxBanFor   seconds `json:"maxBanFor,omitzero"`
 	} `json:"outliers,omitzero"`
-	MaxBanned  float64  `json:"maxBanned,omitzero"`
-	OnBanned   Recourse `json:"onBanned,omitzero"`
-	SlowStart  seconds  `json:"slowStart,omitzero"`
-	NoAlarms   bool     `json:"ignoreAlarms,omitzero"`
-	Classifier string   `json:"classifier,omitzero"`
-	Seed       uint64   `json:"seed,omitzero"`
+	MaxBanned float64  `json:"maxBanned,omitzero"`
+	OnBanned  Recourse `json:"onBanned,omitzero"`
+	SlowStart seconds  `json:"slowStart,omitzero"`
+	Subset    struct {
+		Size   int    `json:"size,omitzero"`
+		Client string `json:"client,omitzero"`
+	} `json:"subset,omitzero"`
+	NoAlarms   bool   `json:"ignoreAlarms,omitzero"`
+	Classifier string `json:"classifier,omitzero"`
+	Seed       uint64 `json:"seed,omitzero"`
 }
 
 // seconds is a duration written as gRPC's service config writes durations: a
@@ -75,6 +79,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		Choices: c.Choices, Limit: c.Limit, OnFull: c.OnFull,
 		MaxBanned: c.MaxBanned, OnBanned: c.OnBanned, SlowStart: seconds(c.SlowStart), NoAlarms: c.IgnoreAlarms, Classifier: c.Classifier, Seed: c.Seed,
 	}
+	w.Subset.Size, w.Subset.Client = c.Subset.Size, c.Subset.Client
 	f, o := &w.Failures, &w.Outliers
 	f.Consecutive, f.Ratio, f.MinCalls, f.Window = c.Failures.Consecutive, c.Failures.Ratio, c.Failures.MinCalls, seconds(c.Failures.Window)
 	f.BanFor, f.MaxBanFor = seconds(c.Failures.BanFor), seconds(c.Failures.MaxBanFor)
@@ -100,6 +105,7 @@ func (c *Config) UnmarshalJSON(text []byte) error {
 		Choices: w.Choices, Limit: w.Limit, OnFull: w.OnFull,
 		Failures: Failures{f.Consecutive, f.Ratio, f.MinCalls, time.Duration(f.Window), time.Duration(f.BanFor), time.Duration(f.MaxBanFor)},
 		Outliers: Outliers{o.Consecutive, time.Duration(o.BanFor), time.Duration(o.MaxBanFor)},
+		Subset:   Subset(w.Subset),
 
 		MaxBanned: w.MaxBanned, OnBanned: w.OnBanned, SlowStart: time.Duration(w.SlowStart), IgnoreAlarms: w.NoAlarms, Classifier: w.Classifier, Seed: w.Seed,
 	}

@@ -37,6 +37,7 @@ type policy struct {
 	pool
 
 	handover    handover
+	subset      subsetter
 	pickers     atomic.Uint64 // how many were made
 	looked      atomic.Uint64 // how many there were when the connections were looked at last
 	stopReports func()
@@ -69,6 +70,7 @@ func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 		ClientConn: cc,
 		target:     opts.Target.String(),
 		methods:    newMethods(),
+		subset:     newSubsetter(),
 		endpoints:  resolver.NewEndpointMap[*named](),
 		departed:   resolver.NewEndpointMap[*named](),
 	}
@@ -92,6 +94,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	default:
 		return balancer.ErrBadResolverState
 	}
+	s.ResolverState.Endpoints = p.subset.choose(&c, s.ResolverState.Endpoints)
 	p.reconcile(c.withDefaults(), s.ResolverState.Endpoints)
 	// The children know nothing of our configuration. The health listener is
 	// how health checks and outlier detection take an endpoint out.
@@ -380,6 +383,7 @@ func (p *policy) Describe(d *turret.Description) {
 		return // before the first update
 	}
 	config.describe(d)
+	p.subset.describe(d)
 	if config.OnBanned == FailOver {
 		d.State("fail_over", p.phase().String())
 	}

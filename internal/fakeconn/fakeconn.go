@@ -26,12 +26,16 @@ type ClientConn struct {
 	mu      sync.Mutex
 	state   balancer.State
 	updates int
+	made    int // connections
 	queue   []func()
 	refused map[string]bool // addresses that cannot be connected
 }
 
 // NewSubConn makes a connection.
 func (c *ClientConn) NewSubConn(a []resolver.Address, o balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made++
 	return &SubConn{Address: a[0].Addr, conn: c, listen: o.StateListener}, nil
 }
 
@@ -41,6 +45,13 @@ func (c *ClientConn) UpdateState(s balancer.State) {
 	defer c.mu.Unlock()
 	c.state = s
 	c.updates++
+}
+
+// Made returns how many connections were made.
+func (c *ClientConn) Made() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.made
 }
 
 // ResolveNow does nothing.
