@@ -121,8 +121,9 @@ type Description struct {
 	children []any
 	most     int
 	forwards int
-	omitted  int // figures
-	source   any // what was asked last: in the end what has the figures, without its wrappers
+	omitted  int   // figures
+	layers   []any // of Chain, used again
+	source   any   // what was asked last: in the end what has the figures, without its wrappers
 }
 
 // Is says what is described: kind is a word that all of its kind have in common
@@ -207,7 +208,8 @@ func (d *Description) Inside(child any) {
 // end: a service that service passes calls on to. If it turns out not to, service
 // alone is added.
 func (d *Description) Chain(service, end any) {
-	layers := chain(service)
+	d.layers = chain(d.layers[:0], service)
+	layers := d.layers
 	if end == nil {
 		layers = withoutLeaf(layers)
 	} else {
@@ -286,10 +288,9 @@ func clip(s string) string {
 	return s[:mostText-len("…")] + "…"
 }
 
-// chain returns the layers of service, outermost first: service, then what is
-// inside it, and so on.
-func chain(service any) []any {
-	var layers []any
+// chain appends the layers of service to layers, outermost first: service, then
+// what is inside it, and so on.
+func chain(layers []any, service any) []any {
 	for service != nil && len(layers) < mostChildren {
 		layers = append(layers, service)
 		service = inside(service)
@@ -314,8 +315,7 @@ func withoutLeaf(layers []any) []any {
 // same reports whether a and b are the same service. Types that cannot be
 // compared are not.
 func same(a, b any) bool {
-	v := reflect.ValueOf(a)
-	return v.IsValid() && v.Comparable() && v.Type() == reflect.TypeOf(b) && a == b
+	return a != nil && reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.ValueOf(a).Comparable() && a == b
 }
 
 // inside returns the service that a layer's service x passes calls on to: what

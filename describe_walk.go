@@ -32,7 +32,7 @@ func Describe(x any, most int) Node {
 		most = 100
 	}
 	w := &walk{most: most, nodes: 1, done: make(chan struct{})}
-	if layers := withoutLeaf(chain(x)); len(layers) > 1 {
+	if layers := withoutLeaf(chain(nil, x)); len(layers) > 1 {
 		w.root.Kind = "service"
 		w.root.Title = fmt.Sprintf("%d layers", len(layers))
 		w.expand(place{&w.root, x, 0}, layers)
@@ -158,9 +158,15 @@ func about(x any, reason string) Node {
 	}
 }
 
+// What most Describers have no more of: there is room for it from the start.
+const (
+	fewFigures  = 24
+	fewChildren = 16
+)
+
 // work describes what is in the queue, as worker number me.
 func (w *walk) work(me int) {
-	d := &Description{most: w.most}
+	d := &Description{node: Node{Figures: make([]Figure, 0, fewFigures)}, children: make([]any, 0, fewChildren), layers: make([]any, 0, fewChildren), most: w.most}
 	for {
 		p, ok := w.next(me)
 		if !ok {
@@ -229,7 +235,7 @@ func (w *walk) put(me int, p place, d *Description) bool {
 	p.node.Figures = slices.Clone(figures)
 	w.expand(p, d.children)
 	clear(d.children)
-	*d = Description{node: Node{Figures: figures[:0]}, children: d.children[:0], most: d.most}
+	*d = Description{node: Node{Figures: figures[:0]}, children: d.children[:0], layers: d.layers, most: d.most}
 	return true
 }
 

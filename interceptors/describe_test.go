@@ -188,3 +188,14 @@ func failingWith(err error) grpc.UnaryInvoker {
 		return err
 	}
 }
+
+// A look at a stack costs a few allocations for each layer.
+func TestDescribeAllocations(t *testing.T) {
+	stack := interceptors.New(
+		interceptors.Timeout(time.Hour), interceptors.LoadShed(), interceptors.ConcurrencyLimit(10, limit.Queue{}),
+		interceptors.RateLimit(limit.PerSecond(100), limit.Queue{}), interceptors.Retry(retry.Config{}),
+	)
+	if n := allocations(func() { turret.Describe(stack, 0) }); n > 50 {
+		t.Errorf("%v allocations for five layers, want at most 50", n)
+	}
+}

@@ -47,10 +47,10 @@ func large(p *Page) {
 // TestSize checks the bounds of a large page whose curves are full.
 func TestSize(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := New(Config{Endpoints: 200})
+		p := New(Config{Endpoints: 200, Keep: 100 * time.Second}) // two samples for each point of a curve
 		defer p.Close()
 		large(p)
-		time.Sleep(11 * time.Minute)
+		time.Sleep(2 * time.Minute)
 		body := get(p, "/").Body.Bytes()
 		var small bytes.Buffer
 		z := gzip.NewWriter(&small)

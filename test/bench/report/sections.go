@@ -64,6 +64,10 @@ var sections = []section{
 		text: "The layer alone; and the same echo with a span, beside OpenTelemetry's own instrumentation with the same providers and propagator. There the header that carries the span is in the figures, on both sides. On one processor.",
 	},
 	{
+		benchmark: "Seen", title: "Metrics, events, the page", base: "first of the group",
+		text: "RPCs that succeed, with OpenTelemetry's SDK unless a row says otherwise. Without a connection the row of otelgrpc is what gRPC calls its stats handler with for one RPC of a client. \"Both sides\" is the echo over loopback, on one processor.",
+	},
+	{
 		benchmark: "Gate", title: "Mechanisms without gRPC: limits, breaker, shedder, buffer", base: "first of the group",
 		text: "A call through the mechanism, around a function that does nothing. \"In a stack\" includes the stack; the libraries beside it are called directly, without an executor, unless they have no other way.",
 	},

@@ -78,6 +78,7 @@ const (
 	gate    = "Turret: a gate"
 
 	emptyStream = "Stream/empty_stream,_one_processor"
+	seen        = "Seen/without_a_connection"
 )
 
 // targets are those that Turret was built to.
@@ -168,6 +169,16 @@ var targets = []target{
 		more("not sampled, client", "Trace/not_sampled,_without_a_connection", "Turret, on the client", nothing+", on the client", 10),
 		more("server", "Trace/not_sampled,_without_a_connection", "Turret, on the server", nothing+", on the server", 10),
 	}, why: "An SDK that samples nothing still makes a span with an identity, which is propagated."},
+	{what: "metrics, with the SDK of OpenTelemetry", needs: []need{
+		more("more than a layer that does nothing", seen, "Turret: Metrics", nothing, 0),
+		times("of otelgrpc's handler", seen, "Turret: Metrics", "otelgrpc", 0.12),
+		times("both sides, of bare", "Seen/both_sides", "Turret: Metrics", "bare", 1.08),
+	}, why: "A third of it is the stack that carries the layer, paid once for all layers. Of the layer itself more than half is the SDK, which looks for the series of each value by its attributes, and most of the rest are two readings of the clock."},
+	{what: "Observe, an RPC that succeeds", needs: []need{
+		more("more than a layer that does nothing", seen, "Turret: Observe", nothing, 1),
+		more("with Log", seen, "Turret: Observe with Log", nothing, 1),
+	}},
+	{what: "describing a stack of five layers", needs: []need{allocations("", "Seen/describe_a_stack_of_five_layers", "Turret: Describe", 50)}},
 	{what: "hedge that never fires", needs: []need{allocations("", "UnaryClient/hedge", "Turret, fixed delay", 6), allocations("quantile", "UnaryClient/hedge", "Turret, quantile", 6)}},
 	{what: "balance: a pick and its end", needs: []need{
 		ns("10 endpoints", "Pick/n=10", "Turret: P2C", 150), ns("1,000", "Pick/n=1000", "Turret: P2C", 150), ns("10,000", "Pick/n=10000", "Turret: P2C", 150),
