@@ -133,6 +133,13 @@ var cells = []cell{
 		},
 	},
 	{
+		name: "retry after equal waits", block: "retry: {max_attempts: 4, backoff: {base: 10ms, max: 1s, jitter: 0, multiplier: 1}}", rule: "idempotency: IDEMPOTENT",
+		sides: clientSide, kinds: kinds, script: failingScript,
+		layer: func() interceptors.Layer {
+			return interceptors.Retry(retry.Config{MaxAttempts: 4, Backoff: retry.Backoff{Base: 10 * time.Millisecond, Max: 10 * time.Millisecond, Jitter: -1}})
+		},
+	},
+	{
 		name: "hedge", block: "hedge: {delay: 30ms, budget: {ratio: 1}}", rule: "idempotency: NO_SIDE_EFFECTS",
 		sides: clientSide, kinds: kinds, script: func(c *cellRun) {
 			c.do(nil)

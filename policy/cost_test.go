@@ -3,6 +3,10 @@ package policy_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -155,4 +159,83 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		_ = stack
 	})
+}
+
+// BenchmarkHeld reports what a policy of 1,000 rules and 10,000 methods holds, with
+// one stack of each side.
+func BenchmarkHeld(b *testing.B) {
+	catalogue, document := many(b, 10_000), parse(b, manyRules(1000))
+	for b.Loop() {
+		before := heap()
+		p, err := policy.New(document, policy.Config{Methods: catalogue})
+		if err != nil {
+			b.Fatal(err)
+		}
+		stacks := []*interceptors.Stack{interceptors.New(p.Client()), interceptors.New(p.Server())}
+		b.ReportMetric(float64(heap()-before)/1e6, "held-MB")
+		runtime.KeepAlive(stacks)
+	}
+}
+
+// BenchmarkShadow compares RPCs without a rule in shadow, with one that refuses
+// nothing, and with one that would refuse all of them.
+func BenchmarkShadow(b *testing.B) {
+	const enforced = "client: {" + fiveBlocks + "}"
+	for _, bb := range []struct{ name, text string }{
+		{"none", rules(enforced)},
+		{"passes", rules(enforced, "mode: SHADOW, client: {limit: {max: 100}}")},
+		{"would refuse", rules(enforced, "mode: SHADOW, client: {limit: {max: 0}}")},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			call := caller(interceptors.New(compile(b, bb.text, policy.Config{}).Client()), echoService+"/Unary")
+			b.ReportAllocs()
+			for b.Loop() {
+				call(b.Context())
+			}
+		})
+	}
+}
+
+const (
+	handImports = "\t\"time\"\n\t\"github.com/turret-go/turret/adaptive\"\n\t\"github.com/turret-go/turret/breaker\"\n" +
+		"\t\"github.com/turret-go/turret/hedge\"\n\t\"github.com/turret-go/turret/limit\"\n\t\"github.com/turret-go/turret/retry\"\n\t\"github.com/turret-go/turret/throttle\"\n"
+	handLayers = "\tlayers = append(layers, interceptors.Timeout(time.Second), interceptors.Retry(retry.Config{}), interceptors.Hedge(hedge.Config{}),\n" +
+		"\t\tinterceptors.Criticality(interceptors.CriticalityConfig{}), interceptors.Throttle(throttle.Config{}), interceptors.Breaker(breaker.Config{}),\n" +
+		"\t\tinterceptors.RateLimit(limit.PerSecond(1), limit.Queue{}), interceptors.ConcurrencyLimit(1, limit.Queue{}),\n" +
+		"\t\tinterceptors.AdaptiveLimit(adaptive.Config{}), interceptors.PerKey(nil, limit.KeyedConfig{}))\n"
+)
+
+// BenchmarkBinary builds a program with a policy from a file, one with the same
+// layers by hand, and one with none of them, and reports by how much the first is
+// larger than each.
+func BenchmarkBinary(b *testing.B) {
+	build := func(imports, use string) int64 {
+		b.Helper()
+		dir := b.TempDir()
+		main, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "main")
+		code := "package main\n\nimport (\n\t\"os\"\n\t\"google.golang.org/grpc\"\n\t\"github.com/turret-go/turret/interceptors\"\n" +
+			"\techov1 \"github.com/turret-go/turret/proto/turret/echo/v1\"\n" + imports + ")\n\n" +
+			"func main() {\n\tlayers := []interceptors.Layer{interceptors.Recover()}\n" + use +
+			"\ts := grpc.NewServer(interceptors.New(layers...).ServerOptions()...)\n\techov1.RegisterEchoServiceServer(s, nil)\n\t_ = os.Args\n}\n"
+		if err := os.WriteFile(main, []byte(code), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		if out, err := exec.CommandContext(b.Context(), "go", "build", "-o", binary, main).CombinedOutput(); err != nil {
+			b.Fatalf("%v\n%s", err, out)
+		}
+		info, err := os.Stat(binary)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return info.Size()
+	}
+	for b.Loop() {
+		bare := build("", "")
+		hand := build(handImports, handLayers)
+		whole := build("\t\"github.com/turret-go/turret/policy\"\n\t\"github.com/turret-go/turret/policy/policyfile\"\n",
+			"\tdoc, _ := policyfile.Load(os.Args[1])\n\tp, _ := policy.New(doc, policy.Config{})\n\tlayers = append(layers, p.Server(), p.Client())\n")
+		b.ReportMetric(float64(whole-hand)/1e6, "more-than-by-hand-MB")
+		b.ReportMetric(float64(whole-bare)/1e6, "more-than-without-MB")
+		b.ReportMetric(float64(bare)/1e6, "without-MB")
+	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -61,8 +62,18 @@ func retryConfig(m *policyv1.Retry) retry.Config {
 		c.Backoff.Jitter = orNone(b.Jitter)
 		c.Backoff.Multiplier = b.GetMultiplier()
 	}
+	if c.Backoff.Multiplier == 1 { // bounds that do not grow: a Backoff says it by its Max
+		c.Backoff.Multiplier = 0
+		if c.Backoff.Base == 0 {
+			c.Backoff.Base = min(defaultBase, cmp.Or(c.Backoff.Max, defaultBase))
+		}
+		c.Backoff.Max = c.Backoff.Base
+	}
 	return c
 }
+
+// defaultBase is the default of retry.Backoff.Base.
+const defaultBase = 50 * time.Millisecond
 
 // retryCodes returns the codes that are worth another attempt.
 func retryCodes(m *policyv1.Retry) []codes.Code {

@@ -2,9 +2,11 @@
 // the file while it runs.
 //
 // It starts three Echo servers, one of them slow and one flaky, and sends them
-// RPCs. At half time it switches retries on in the file. It prints what the policy says of a method, what the
-// change did, and how the RPCs ended before and after it. It needs no argument and
-// ends by itself.
+// RPCs. At half time it switches retries on in the file. It prints what the policy
+// says of a method, what the change did, and how the RPCs ended before and after it.
+// It needs no argument and ends by itself. With -http :8080 it goes on sending until
+// it is interrupted, and serves the status page meanwhile: edit the file that it
+// names, and see its limits and warnings change.
 package main
 
 import (
@@ -27,6 +29,7 @@ import (
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/policy"
 	"github.com/turret-go/turret/policy/policyfile"
+	"github.com/turret-go/turret/statusz"
 )
 
 //go:embed policy.yaml
@@ -51,6 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("policy", flag.ContinueOnError)
 	flags.SetOutput(out)
 	lasts := flags.Duration("for", 4*time.Second, "how long to send; half of it with each policy")
+	address := flags.String("http", "", "serve the status page on this `address`, such as :8080, and go on sending until interrupted")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,21 +75,33 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return show(ctx, p, file, *lasts/2, out)
+	page, err := demo.ServePage(ctx, *address, statusz.Config{Title: "policy"}, out)
+	if err != nil {
+		return err
+	}
+	defer page.Stop()
+	return show(ctx, p, file, *lasts/2, page, out)
 }
 
 // show sends RPCs, changes the file, and sends RPCs again.
-func show(ctx context.Context, p *policy.Policy, file string, lasts time.Duration, out io.Writer) error {
+func show(ctx context.Context, p *policy.Policy, file string, lasts time.Duration, page demo.Served, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	reports, watched := make(chan policyfile.Report, 1), make(chan error, 1)
 	go func() {
-		watched <- policyfile.Watch(ctx, p, file, 50*time.Millisecond, func(r policyfile.Report) { reports <- r })
+		watched <- policyfile.Watch(ctx, p, file, 50*time.Millisecond, func(r policyfile.Report) {
+			select {
+			case reports <- r: // the change at half time
+			default:
+				fmt.Fprintf(out, "\nthe file has changed: %v %v\n", r.Err, r.Changes)
+			}
+		})
 	}()
 	defer func() {
 		cancel()
 		<-watched //nolint:errcheck // the end of a context
 	}()
-	fleet, conn, err := start(ctx, p)
+	made := newStacks(p, page.Page)
+	fleet, conn, err := made.start(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,23 +123,60 @@ func show(ctx context.Context, p *policy.Policy, file string, lasts time.Duratio
 		fmt.Fprintf(out, "\nthe file has changed:\n%v\n\n", r.Changes)
 	}
 	send(ctx, conn, lasts, "with retries", out)
+	if page.Page == nil {
+		return nil
+	}
+	select {
+	case reports <- policyfile.Report{}: // full: from here on changes are printed
+	default:
+	}
+	fmt.Fprintf(out, "\nStill sending. The status page is at %s; edit %s to change the policy; Ctrl-C ends this.\n", page.URL, file)
+	send(ctx, conn, forGood, "all in all", out)
 	return nil
 }
 
-// start starts three servers behind the policy, and a client with it.
-func start(ctx context.Context, p *policy.Policy) (*demo.Fleet, *grpc.ClientConn, error) {
-	options := func() []grpc.ServerOption {
-		return interceptors.New(interceptors.Recover(), p.Server()).ServerOptions()
+// forGood is how long the load goes on behind the page.
+const forGood = 365 * 24 * time.Hour
+
+// names are those of the three servers.
+var names = []string{"steady", "slow", "flaky"}
+
+// stacks are that of the client, and one of each server.
+type stacks struct {
+	client  *interceptors.Stack
+	servers []*interceptors.Stack
+}
+
+// newStacks makes the stacks, and puts them on the page if there is one.
+func newStacks(p *policy.Policy, page *statusz.Page) *stacks {
+	s := &stacks{client: interceptors.New(p.Client())}
+	for range names {
+		s.servers = append(s.servers, interceptors.New(interceptors.Recover(), p.Server()))
 	}
-	fleet, err := demo.StartFleet(ctx,
-		demo.Server{Name: "steady", Delay: 3 * time.Millisecond, Options: options()},
-		demo.Server{Name: "slow", Delay: 400 * time.Millisecond, Options: options()},
-		demo.Server{Name: "flaky", Delay: 3 * time.Millisecond, FailShare: 0.3, Options: options()},
-	)
+	if page != nil {
+		page.Add("client", s.client)
+		for i, name := range names {
+			page.Add("server "+name, s.servers[i])
+		}
+	}
+	return s
+}
+
+// start starts three servers behind their stacks, and a client with its own.
+func (s *stacks) start(ctx context.Context) (*demo.Fleet, *grpc.ClientConn, error) {
+	servers := []demo.Server{
+		{Delay: 3 * time.Millisecond},
+		{Delay: 400 * time.Millisecond},
+		{Delay: 3 * time.Millisecond, FailShare: 0.3},
+	}
+	for i, stack := range s.servers {
+		servers[i].Name, servers[i].Options = names[i], stack.ServerOptions()
+	}
+	fleet, err := demo.StartFleet(ctx, servers...)
 	if err != nil {
 		return nil, nil, err
 	}
-	conn, err := fleet.Dial(append(interceptors.New(p.Client()).DialOptions(), balance.WithP2C(balance.Config{}))...)
+	conn, err := fleet.Dial(append(s.client.DialOptions(), balance.WithP2C(balance.Config{}))...)
 	if err != nil {
 		fleet.Stop()
 	}

@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 
 	"github.com/turret-go/turret/examples/internal/demo"
+	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/policy"
+	"github.com/turret-go/turret/policy/policyfile"
 )
 
 // TestRun runs the program in virtual time: the change of the file is loaded, and
@@ -40,4 +43,28 @@ func number(t *testing.T, s string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestLint holds the stacks, whose layers are in the file, to what Lint says, before
+// and after the change.
+func TestLint(t *testing.T) {
+	for _, text := range []string{before, after} {
+		document, err := policyfile.Parse("policy.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := policy.New(document, policy.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := newStacks(p, nil)
+		if found := made.client.Lint(interceptors.SideClient); len(found) > 0 {
+			t.Errorf("the client has findings %v", found)
+		}
+		for _, s := range made.servers {
+			if found := s.Lint(interceptors.SideServer); len(found) > 0 {
+				t.Errorf("a server has findings %v", found)
+			}
+		}
+	}
 }
