@@ -86,6 +86,8 @@ func New[K comparable, Req, Res any](source discover.Source[K, turret.Service[Re
 func closeService[Req, Res any](s turret.Service[Req, Res]) { background.Close("balance", s) }
 
 // sends is how many endpoints a call is sent to, at most, while they refuse it.
+// Each time it refuses at another moment: four are enough unless all are full, when the
+// call waits in line anyway.
 const sends = 4
 
 // Ready waits until there is an endpoint for a call.

@@ -17,6 +17,8 @@ type bans struct {
 	failing  failureRate
 	bansFor  [2]atomic.Uint64 // failures and latency; failed probes included
 
+	// mu is held for a few instructions, and never while a call is sent. Invariant: out is
+	// the number of endpoints that are not gone and whose out is true.
 	mu    sync.Mutex
 	ready int // endpoints in the newest snapshot
 	out   int // endpoints with a circuit that is not closed
@@ -28,10 +30,12 @@ func (b *bans) heed(now int64, e *endpoint, c *circuit.Circuit, v circuit.Verdic
 	case circuit.Unchanged:
 		return
 	case circuit.Due:
+		// The circuit has not opened: ban decides, unless failing is ordinary here.
 		if c == &e.failures && b.ordinary(e) || !b.ban(now, e, c) {
 			return
 		}
 	case circuit.Recovered:
+		// Both circuits must be closed before the endpoint is in use again.
 		if b.mayUse(e) {
 			b.changed(e, Transition{Cause: e.causeOf(c), Probe: true})
 		}
@@ -51,6 +55,7 @@ func (b *bans) changed(e *endpoint, t Transition) {
 
 // ordinary reports whether e, which has failed often enough for a ban, fails no
 // more than the others do.
+// It is asked of failures only: latency is compared with that of the fleet anyway.
 func (b *bans) ordinary(e *endpoint) bool {
 	config := e.config.Load()
 	share, failures := b.failing.share(), config.Failures.circuit()
@@ -64,6 +69,8 @@ func (b *bans) ordinary(e *endpoint) bool {
 }
 
 // ban opens a circuit of e, unless too many endpoints are out already.
+// MaxBanned bounds endpoints, not circuits: a second circuit of one that is out already
+// opens in any case.
 func (b *bans) ban(now int64, e *endpoint, c *circuit.Circuit) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,6 +116,7 @@ func (b *bans) forget(e *endpoint) {
 	b.forgetLocked(e)
 }
 
+// It requires mu. Forgetting twice does nothing.
 func (b *bans) forgetLocked(e *endpoint) {
 	if !e.gone && e.out.Load() {
 		b.out--
@@ -117,6 +125,7 @@ func (b *bans) forgetLocked(e *endpoint) {
 }
 
 // reviveLocked counts an endpoint that has come back.
+// It requires mu.
 func (b *bans) reviveLocked(e *endpoint) {
 	if e.gone && e.out.Load() {
 		b.out++
@@ -169,6 +178,7 @@ func (r *failureRate) observe(now int64, o turret.Outcome) {
 	r.bits.Store(math.Float64bits(share + (sample-share)/rateMemory))
 }
 
+// share returns the share of failures, 0 before the first call.
 func (r *failureRate) share() float64 { return math.Float64frombits(r.bits.Load()) }
 
 // explains reports whether a row of failures is nothing out of the ordinary where

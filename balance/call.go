@@ -19,6 +19,8 @@ import (
 type call struct {
 	visit
 
+	// The endpoint that the call was sent to, the context of the pick, and the Done of the
+	// child's picker, which may be nil.
 	endpoint *endpoint
 	ctx      context.Context
 	inner    func(balancer.DoneInfo)
@@ -26,8 +28,12 @@ type call struct {
 	done func(balancer.DoneInfo) // the method, made once
 }
 
+// calls has the calls that are over. What gRPC holds of a call is its method done alone,
+// which it calls once.
 var calls sync.Pool
 
+// newCall returns a call whose done is made: a method value costs an allocation, which
+// a call that is used again has had before.
 func newCall() *call {
 	if c, ok := calls.Get().(*call); ok {
 		return c
@@ -39,6 +45,9 @@ func newCall() *call {
 
 // startCall notes that a call is sent to the endpoint that was chosen, and returns what gRPC calls when it is
 // over.
+// It is called with the endpoint entered, and its caller must see to it that what it
+// returns is called. A stream is known by the record of the code that sends it, or by
+// its method: gRPC does not tell a picker.
 func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.PickInfo, record *attempts.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	c := newCall()
 	c.endpoint, c.ctx, c.inner = chosen.endpoint, info.Ctx, inner
@@ -47,6 +56,8 @@ func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.
 }
 
 // end is called by gRPC, with a lock held, when the call is over.
+// What it needs is copied before c goes back to the pool, where another pick may take
+// it at once. inner is called last: it may take long.
 func (c *call) end(d balancer.DoneInfo) {
 	e, inner := c.endpoint, c.inner
 	now := e.pool.now()
@@ -64,6 +75,8 @@ func (c *call) end(d balancer.DoneInfo) {
 }
 
 // endStream is end for a stream.
+// Without a record of a stream, or where gRPC reports an error or a stream that never
+// began, what gRPC says is the end.
 func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer.DoneInfo) {
 	record := attempts.FromContext(ctx)
 	if record.Kind() != attempts.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
@@ -75,6 +88,7 @@ func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer
 	// SendMsg noticed. The sender of the stream calls End with it.
 	e.depart(v, now, turret.Unused, 0)
 	e.clock(now, v.passes, turret.Unused, 0)
+	// v is not used after endStream has returned; the passes are small, and copied.
 	pass := v.passes
 	record.Await(func(err error) {
 		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true}, e.config.Load().classify)
@@ -84,6 +98,10 @@ func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer
 
 // outcome reads what gRPC says about the end of a call, and for how long the
 // endpoint asked to be left alone.
+// DoneInfo without an error says three things: that nothing was sent, that no header
+// came back, or success. The classifier is asked for the rest. A server that says when
+// to come back is full, whatever code it has chosen: an UNAVAILABLE with a pushback is
+// an overload.
 func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (turret.Outcome, time.Duration) {
 	switch {
 	case d.Err == nil && !d.BytesSent:

@@ -9,6 +9,8 @@ import (
 // A snapshot is the endpoints that may be chosen at one moment. It is immutable.
 // Its owner finds what belongs to an endpoint by the endpoint's index.
 type snapshot struct {
+	// The endpoints in the order of the owner's list, which is the same for the same
+	// endpoints: see [Config].Seed.
 	choices []choice
 	weights *alias // nil: all are equal
 	config  *settings
@@ -35,6 +37,9 @@ const (
 )
 
 // choose returns the endpoint for a call, which it has entered.
+// The caller must end the call with finish, or give it up with cancel. The error is a
+// refusal with a status. There must be a choice at least. It takes no lock and does not
+// allocate.
 func (s *snapshot) choose(now int64, record *attempts.Record) (*choice, passes, error) {
 	if len(s.choices) > 1 {
 		if best, fit := s.contest(now, record); fit <= inUse {
@@ -50,6 +55,8 @@ func (s *snapshot) choose(now int64, record *attempts.Record) (*choice, passes, 
 // one is no choice, and of three endpoints of which one is banned every third
 // call would go to the slower one of the others. Where all were drawn at once
 // there is no other one to draw.
+// Invariant: the result is the best of all that were drawn, and rival is the standing
+// of the second fittest of them.
 func (s *snapshot) contest(now int64, record *attempts.Record) (*choice, standing) {
 	best, fit, rival := s.best(now, record)
 	if len(s.choices) <= s.config.Choices {
@@ -73,6 +80,7 @@ func (s *snapshot) contest(now int64, record *attempts.Record) (*choice, standin
 // best returns the best of some endpoints that are drawn at random, how fit it
 // is, and how fit the fittest of the others is.
 func (s *snapshot) best(now int64, record *attempts.Record) (best *choice, fit, rival standing) {
+	// The usual case, without a loop: one random word draws both.
 	if s.config.Choices == 2 && s.weights == nil {
 		i, j := pair(s.config.random(), len(s.choices))
 		a, b := &s.choices[i], &s.choices[j]
@@ -167,6 +175,8 @@ func (s *snapshot) idleLoad(c *choice, l float64) float64 {
 
 // search takes the fittest endpoint of those that it looks at. It is for when the
 // draws found none that is fit.
+// It is the only way to an endpoint that is banned or full, and the place where
+// [Config].OnBanned and OnFull are decided: a banned endpoint first, then a full one.
 func (s *snapshot) search(now int64, record *attempts.Record) (*choice, passes, error) {
 	var best *choice
 	var fit standing
@@ -197,6 +207,8 @@ func (s *snapshot) search(now int64, record *attempts.Record) (*choice, passes, 
 }
 
 // fittest looks at endpoint after endpoint, from a random one on.
+// It stops early at an endpoint that is on trial, which nothing is fitter than. The
+// first one is random, so that searches do not meet at the same endpoint.
 func (s *snapshot) fittest(now int64, record *attempts.Record) (*choice, standing) {
 	n := len(s.choices)
 	first := 0

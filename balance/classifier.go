@@ -53,6 +53,7 @@ func RegisterClassifier(name string, f Classifier) {
 }
 
 // classifierOf returns the classifier of a name, or nil if there is none.
+// The empty name is that of the default. It takes no lock.
 func classifierOf(name string) Classifier {
 	if name == "" {
 		return classify

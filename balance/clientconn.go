@@ -231,6 +231,7 @@ type attempt struct {
 
 func (c *ClientConn) send(ctx context.Context, m *member[*connection], v visit, method string, args, reply any, opts []grpc.CallOption) error {
 	err := errAbandoned // unless Invoke returns
+	// One allocation has the trailer and room for the options.
 	a := new(attempt)
 	defer func() { c.exit(ctx, m, v, err, a.trailer) }()
 	opts = append(append(a.few[:0], opts...), grpc.Trailer(&a.trailer))
@@ -279,6 +280,8 @@ func (c *ClientConn) enter(ctx context.Context, opts []grpc.CallOption, stream b
 }
 
 // A passage is a stream on its way through an endpoint.
+// It enters the endpoint when the stream is opened, and leaves it once, at the end that
+// is reported first: by gRPC, by the endpoint's stack, or by open.
 type passage struct {
 	visit
 
@@ -294,6 +297,8 @@ type passage struct {
 	facts    atomic.Int32 // of these two
 }
 
+// OnFinish is the one event that gRPC reports for every end of a stream, those without
+// a RecvMsg included.
 func (p *passage) open(desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (stream grpc.ClientStream, err error) {
 	failure := errAbandoned // unless NewStream returns
 	defer func() {
@@ -320,6 +325,9 @@ func (p *passage) end(err error) {
 // keep says that the stream is the caller's.
 func (p *passage) keep() { p.learn() }
 
+// Both facts must be there: the end of the stream, and that the caller has got the
+// stream. Before that the stream may be passed on to another endpoint, and its end is not
+// the caller's.
 func (p *passage) learn() {
 	if p.facts.Add(1) == 2 {
 		onfinish.Tell(p.onFinish, p.err)

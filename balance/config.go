@@ -245,6 +245,7 @@ func (r Recourse) validate(field string, known ...Recourse) error {
 	return invalid(field, r, fmt.Sprintf("one of %q", known))
 }
 
+// checkBan checks the two durations of a ban. field is the name of their struct.
 func checkBan(field string, first, longest time.Duration) error {
 	switch {
 	case first < 0:
@@ -276,6 +277,8 @@ func (o Outliers) circuit() circuit.Config {
 	}
 }
 
+// ban returns the backoff of bans: from first on, doubled up to longest. The jitter is
+// that of the circuit, up to a quarter less.
 func ban(first, longest, defaultFirst, defaultLongest time.Duration) retry.Backoff {
 	if first == 0 {
 		first = defaultFirst

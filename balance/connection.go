@@ -19,14 +19,17 @@ import (
 // with a stack of its own.
 type connection struct {
 	address string
-	conn    *grpc.ClientConn
-	err     error               // why there is none
-	stack   *interceptors.Stack // may be nil
+	// nil if err is set.
+	conn  *grpc.ClientConn
+	err   error               // why there is none
+	stack *interceptors.Stack // may be nil
 
+	// Set by connect before watch begins.
 	endpoint *endpoint
 	reach    *reachability
 	resolve  func() // asks the source for new addresses; must not wait for RPCs
 
+	// up is written with mu held, and read without it by RPCs.
 	up atomic.Bool // connected
 
 	mu      sync.Mutex
@@ -43,6 +46,9 @@ func dial(address string, stack *interceptors.Stack, h *reachability, options []
 	defer forget()
 	// An unused endpoint must keep its connection: without one it would not be ready,
 	// and so would never be used.
+	// The caller's options come behind ours, and the stack's behind both: a service config
+	// of the caller takes the place of ours, and the stack is inside the caller's
+	// interceptors.
 	all := append([]grpc.DialOption{grpc.WithIdleTimeout(0), failures}, options...)
 	if stack != nil {
 		all = append(all, stack.DialOptions()...)
@@ -61,6 +67,9 @@ func target(address string) string {
 }
 
 // watch connects, again and again, until the connection is closed.
+// It is one goroutine for each connection. States that pass while it is at work are
+// missed, which does no harm: the newest counts. gRPC waits between attempts to
+// connect, so that this loop does not spin.
 func (c *connection) watch() {
 	for {
 		state := c.conn.GetState()
@@ -100,6 +109,7 @@ func (c *connection) setUp(up bool) {
 }
 
 // change is setUp, and reports whether up is news.
+// It wakes all that wait in Ready, by closing the channel that they have read.
 func (c *connection) change(up bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,6 +123,7 @@ func (c *connection) change(up bool) bool {
 }
 
 // count notes whether the connection may still connect.
+// It also reports a state that is no news (add(0)), so that reachability looks again.
 func (c *connection) count(counts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,6 +154,7 @@ func (c *connection) report(failure string) {
 }
 
 // leave takes the connection out of those that may connect.
+// It is called once, when the source has removed the address or the group is closed.
 func (c *connection) leave() {
 	c.mu.Lock()
 	c.left = true
@@ -152,6 +164,7 @@ func (c *connection) leave() {
 }
 
 // Ready waits until the connection is there and the stack has room.
+// An error that is c.err is final: the group drops the address.
 func (c *connection) Ready(ctx context.Context) error {
 	if c.err != nil {
 		return c.err

@@ -51,6 +51,7 @@ const (
 var states = [...]string{stateBanned, stateOnTrial, stateUnreachable, stateConnecting, stateInUse}
 
 // A view is an endpoint as it was looked at for a description.
+// It reads the endpoint once, so that the order of the list and its figures agree.
 type view struct {
 	*endpoint
 
@@ -61,6 +62,7 @@ type view struct {
 }
 
 // look returns e as it is at now; connected is the state of its connection.
+// It takes locks of circuits only where one is not closed.
 func look(e *endpoint, now int64, connected connectivity.State, inside any) view {
 	t := e.tracker()
 	v := view{endpoint: e, tracker: t, state: stateInUse, inside: inside, load: t.Load(now)}
@@ -79,6 +81,8 @@ func look(e *endpoint, now int64, connected connectivity.State, inside any) view
 }
 
 // Describe describes the endpoint.
+// The latency is what the tracker expects of one call: the load without the calls in
+// flight. LoadPending measures none.
 func (v *view) Describe(d *turret.Description) {
 	d.Is("endpoint", "endpoint")
 	d.Named(v.name)
@@ -104,6 +108,8 @@ func (v *view) Describe(d *turret.Description) {
 
 // describeEndpoints describes the endpoints of one balancer: how many are in each
 // state, and one by one those that matter most.
+// The worst states come first, and within a state the greatest load: of thousands of
+// endpoints the description has as many as were asked for.
 func describeEndpoints(d *turret.Description, views []view) {
 	count := map[string]int{}
 	for i := range views {
@@ -126,6 +132,7 @@ func describeEndpoints(d *turret.Description, views []view) {
 }
 
 // layersOf describes the layers of a service.
+// A service that turret.Stack has made is described layer by layer.
 type layersOf struct{ service any }
 
 // Describe describes the layers, outermost first.

@@ -17,6 +17,7 @@ import (
 // only the one that gets the call is asked for, are part of the endpoint, not
 // behind pointers.
 type endpoint struct {
+	// The first line of memory: what a pick compares.
 	id       uint64       // in the records of package attempts
 	limit    atomic.Int64 // 0: none
 	inflight atomic.Int64 // calls that entered while there was a limit
@@ -26,11 +27,13 @@ type endpoint struct {
 	out      atomic.Bool  // a circuit is not closed; counted in bans.out unless gone
 	gone     bool         // no longer there; guarded by bans.mu, which writers of out hold
 
+	// failures opens for failed calls, slowness for calls that took unusually long.
 	failures circuit.Circuit
 	config   atomic.Pointer[settings]
 	pool     *pool
 	slowness circuit.Circuit
 
+	// For descriptions only.
 	calls, failed atomic.Uint64 // that have ended
 	name          string
 	last          atomic.Pointer[Transition]
@@ -50,6 +53,7 @@ func newEndpoint(p *pool, c *settings, name string) *endpoint {
 
 // track measures e with a new tracker from now on. Calls in flight end at the
 // tracker with which they began.
+// A call holds the tracker with which it began: see visit.
 func (e *endpoint) track() {
 	t := e.config.Load().newTracker(e.pool.fleet)
 	e.current.Store(&t)
@@ -60,6 +64,7 @@ func (e *endpoint) tracker() tracker { return *e.current.Load() }
 
 // configure makes c the configuration of e, and keeps what is known of e as far
 // as c still asks for it.
+// Calls in flight that entered before there was a limit are not counted under it.
 func (e *endpoint) configure(c *settings) {
 	old := e.config.Swap(c)
 	e.limit.Store(int64(c.Limit))
@@ -74,6 +79,7 @@ func (e *endpoint) configure(c *settings) {
 }
 
 // A standing says how fit an endpoint is for a call; the greater the worse.
+// The order of the constants is the order of preference.
 type standing uint8
 
 const (
@@ -86,6 +92,8 @@ const (
 
 // standing returns how fit e is for a call of the RPC of this record. An RPC
 // that was tried before is not used to try an endpoint out.
+// It takes no lock while no circuit of e is open. The answer may be outdated when the
+// call enters: enter decides.
 func (e *endpoint) standing(now int64, record *attempts.Record) standing {
 	if limit := e.limit.Load(); limit > 0 && e.inflight.Load() >= limit {
 		return full
@@ -119,6 +127,7 @@ func (e *endpoint) warmUp(now int64) { e.warm.Store(now + int64(e.config.Load().
 
 // passes are the tickets of an endpoint's two circuits for one call, without
 // what circuits do not use: a call's closure is one allocation, and small.
+// Invariant: what enter gave is given back by one finish or one cancel.
 type passes struct {
 	failures, slowness pass
 
@@ -130,6 +139,7 @@ type pass struct {
 	data  uint64
 }
 
+// ticket returns p as the circuit gave it.
 func (p pass) ticket() turret.Ticket { return turret.Ticket{Start: p.start, Data: p.data} }
 
 // An admission says how a call enters an endpoint.
@@ -145,6 +155,8 @@ const (
 // of the probe, since the standing was asked for. a says what not to ask for.
 func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
 	if limit := e.limit.Load(); limit > 0 {
+		// Adding first and looking afterwards keeps two calls from taking the last place
+		// together.
 		if n := e.inflight.Add(1); n > limit && a != crowding {
 			e.inflight.Add(-1)
 			return p, false
@@ -162,6 +174,8 @@ func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
 
 // enterSlowly is enter for an endpoint with a circuit that is not closed, which
 // already has room.
+// With panicking and crowding the circuits are asked too, and their refusal is ignored:
+// the ticket is then empty, and Leave with it counts for nothing.
 func (e *endpoint) enterSlowly(now int64, a admission, counted bool) (p passes, ok bool) {
 	f, _, ok := e.failures.Enter(now)
 	if !ok && a == asking {
@@ -178,6 +192,7 @@ func (e *endpoint) enterSlowly(now int64, a admission, counted bool) (p passes, 
 }
 
 // leave gives back the room of a call. counted says whether it has taken any.
+// A call that waits for room is woken after the room is there.
 func (e *endpoint) leave(counted bool) {
 	if counted {
 		e.inflight.Add(-1)
@@ -214,6 +229,7 @@ func (v *visit) start(chosen *choice, now int64, p passes, stream bool) {
 
 // finish ends v with its outcome. retryAfter is for how long the endpoint asked
 // to be left alone.
+// It is called once for each visit. Nothing of v is used afterwards.
 func (e *endpoint) finish(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
 	e.depart(v, now, o, retryAfter)
 	e.judge(now, v.passes, o)
@@ -225,6 +241,8 @@ func (e *endpoint) finish(v *visit, now int64, o turret.Outcome, retryAfter time
 }
 
 // depart takes v off what is in flight.
+// It is apart from judge, because the outcome of a stream may be known only later, from
+// its sender, when the stream no longer counts as in flight.
 func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
 	e.leave(v.passes.counted)
 	v.tracker.Done(now, v.ticket, o, retryAfter)
@@ -262,6 +280,8 @@ func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Durati
 }
 
 // evidence returns the ban of e by its circuit c, with what decided about it.
+// It is read after the circuit has opened: calls that end at the same moment may be in
+// it.
 func (e *endpoint) evidence(now int64, c *circuit.Circuit, probe bool) Transition {
 	t := Transition{Banned: true, Cause: e.causeOf(c), Probe: probe, BanFor: c.Period()}
 	config := e.config.Load()
@@ -279,6 +299,7 @@ func (e *endpoint) evidence(now int64, c *circuit.Circuit, probe bool) Transitio
 	return t
 }
 
+// causeIndex returns the index of c's cause in bans.bansFor.
 func (e *endpoint) causeIndex(c *circuit.Circuit) int {
 	if c == &e.slowness {
 		return 1
@@ -286,6 +307,7 @@ func (e *endpoint) causeIndex(c *circuit.Circuit) int {
 	return 0
 }
 
+// causeOf returns the cause of bans by c, as metrics and transitions name it.
 func (e *endpoint) causeOf(c *circuit.Circuit) string {
 	return [2]string{causeFailures, causeLatency}[e.causeIndex(c)]
 }

@@ -241,9 +241,11 @@ func (h *handover) fail(trial uint64, now int64) bool {
 // wake has update called in so long.
 func (h *handover) wake(in int64) {
 	h.stop()
+	// A timer that fires although it was stopped does no harm: update looks at the state.
 	h.timer = time.AfterFunc(time.Duration(in), h.update)
 }
 
+// stop stops the timer, if there is one. It requires the mutex.
 func (h *handover) stop() {
 	if h.timer != nil {
 		h.timer.Stop()
@@ -251,6 +253,7 @@ func (h *handover) stop() {
 }
 
 // close ends all reports.
+// A report that another goroutine has begun may still come.
 func (h *handover) close() {
 	h.policy.mu.Lock()
 	defer h.policy.mu.Unlock()

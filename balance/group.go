@@ -20,14 +20,18 @@ import (
 // which of them are ready, and the choice among them. [Balancer] and [ClientConn]
 // differ in what they do with the one that was chosen.
 type group[K comparable, S ready.Readier] struct {
+	// What the members share: clock, bans, usual latency. Its mutex is that of bans.
 	pool
 
+	// The members, and the list of those that are ready.
 	roster[K, S]
 
 	onLeft  func(s S)     // a service has left the group; calls may still be using it
 	onIdle  func(s S)     // and this was the last of them
 	whyLost func() string // which of the services that are not ready has failed to connect, and why; may say nothing
 
+	// Invariant: one call at most waits for a member to become ready; the others wait for
+	// the turn.
 	turn chan struct{} // holds one: the call that waits for a member
 
 	reading sync.WaitGroup // the source
@@ -45,6 +49,8 @@ type group[K comparable, S ready.Readier] struct {
 	}
 }
 
+// init makes g ready for read. onLeft and onIdle are called with no lock of g held; a
+// service may leave while calls use it, and is idle once: after its last call.
 func (g *group[K, S]) init(c Config, onLeft, onIdle func(s S)) {
 	g.pool.init(publish, func() {})
 	g.config = newSettings(c.withDefaults())
@@ -62,11 +68,15 @@ func (g *group[K, S]) read(source discover.Source[K, *member[S]]) {
 	background.Go(&g.reading, "balance", func() error { return g.cache.Follow(g.ctx, source) }, g.ended)
 }
 
+// newMember returns the member of a service that the source has inserted, with nothing
+// known of it. name is for descriptions and transitions.
 func (g *group[K, S]) newMember(s S, name string) *member[S] {
 	return &member[S]{endpoint: newEndpoint(&g.pool, g.config, name), service: s}
 }
 
 // dropped is called by the cache for each member that leaves it.
+// err is why its readiness failed for good; nil if the source removed it, or replaced
+// it.
 func (g *group[K, S]) dropped(key K, m *member[S], err error) {
 	g.forget(m.endpoint)
 	g.onLeft(m.service)
@@ -109,6 +119,8 @@ func (g *group[K, S]) close() {
 // enter chooses a member that is ready and enters it; while there is none it
 // waits, in line, for as long as ctx and h let it. The member is to be left with
 // exit.
+// A call that finds a member does not wait for those in line: the line is for calls that
+// found none, and there is room for all when a member is ready.
 func (g *group[K, S]) enter(ctx context.Context, h *reachability, stream bool) (*member[S], visit, error) {
 	record := attempts.FromContext(ctx)
 	for round := range patience + 1 {
@@ -122,6 +134,8 @@ func (g *group[K, S]) enter(ctx context.Context, h *reachability, stream bool) (
 
 // tryEnter is enter without waiting: without a member and an error, the one that
 // was chosen was not ready, or there was none to choose.
+// fresh asks for the members of this moment; without it a list that is a little old
+// will do, which costs nothing to look at.
 func (g *group[K, S]) tryEnter(record *attempts.Record, stream, fresh bool) (m *member[S], v visit, err error) {
 	now := g.now()
 	l := g.lineup(now, fresh)
@@ -142,6 +156,8 @@ func (g *group[K, S]) tryEnter(record *attempts.Record, stream, fresh bool) (m *
 
 // admit reports whether a member that was chosen, and entered, is ready. If it is
 // not, what was taken goes back, also when asking it panics.
+// Holding comes before asking: between the two the source may remove the member, and its
+// last call would retire the service.
 func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p passes) (ok bool) {
 	m := chosen.Service
 	held := m.hold()
@@ -157,6 +173,7 @@ func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p pa
 // enterInTurn is enter for calls that found no member: they wait in line, so that a member which becomes ready does not wake all of them for one
 // place.
 func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *attempts.Record, stream bool) (*member[S], visit, error) {
+	// For h: an RPC that fails fast stops waiting when no endpoint can be reached.
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	defer h.onLost(giveUp)()
@@ -183,6 +200,7 @@ func (g *group[K, S]) enterInTurn(ctx context.Context, h *reachability, record *
 
 // sweep asks all members that are listed as ready. Several were not: it may be
 // that most of thousands have been lost at once.
+// Each that is not ready leaves the list, and is waited for in the background.
 func (g *group[K, S]) sweep() {
 	for _, m := range g.cache.Members() {
 		g.cache.Check(m)
@@ -209,11 +227,15 @@ func pause(ctx context.Context) bool {
 }
 
 // exit ends the visit of a call.
+// It is called once for each success of enter. retryAfter is for how long the endpoint
+// asked to be left alone; 0 if it did not.
 func (g *group[K, S]) exit(m *member[S], v visit, o turret.Outcome, retryAfter time.Duration) {
 	m.finish(&v, g.now(), o, retryAfter)
 	g.release(m)
 }
 
+// release gives up the hold on m. The last call of a member that has left retires its
+// service, on its own goroutine.
 func (g *group[K, S]) release(m *member[S]) {
 	if m.unhold() {
 		g.onIdle(m.service)
@@ -310,6 +332,7 @@ func (g *group[K, S]) Ready(ctx context.Context) error {
 // look reports whether there is a member that is ready and that a call would be
 // sent to. Else unfit says what is wrong with those that are not known to be
 // unready; nil if there are none.
+// It enters nothing: what it finds may be gone when a call comes.
 func (g *group[K, S]) look() (found bool, unfit error) {
 	now := g.now()
 	l := g.lineup(now, true)
@@ -333,6 +356,8 @@ const lookAgain = 100 * time.Millisecond
 // waitForRoom waits until it may be of use to look again: until a call has ended,
 // or for a while.
 func (g *group[K, S]) waitForRoom(ctx context.Context, unfit error) error {
+	// Watching comes before the second look, so that room that is given back in between is
+	// not missed.
 	freed, stop := g.vacancies.watch()
 	defer stop()
 	if found, still := g.look(); found || still == nil {
@@ -370,6 +395,7 @@ func (s Stats) String() string {
 		s.Ready+s.Pending, s.Ready, s.Banned, s.Bans, s.Panics)
 }
 
+// stats reads its figures one after another: they may be a few calls apart.
 func (g *group[K, S]) stats() Stats {
 	ready, pending := g.cache.Len()
 	return Stats{ready, pending, g.outOfUse(), g.bansFor[0].Load() + g.bansFor[1].Load(), g.panics.Load()}
@@ -378,6 +404,8 @@ func (g *group[K, S]) stats() Stats {
 // String returns the group's [Stats] in words.
 func (g *group[K, S]) String() string { return fmt.Sprintf("balance over %v", g.stats()) }
 
+// describe describes the endpoints that are ready. inside returns what there is around
+// the calls of one service, or nil.
 func (g *group[K, S]) describe(d *turret.Description, inside func(S) any) {
 	now := g.now()
 	s := g.stats()

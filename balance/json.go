@@ -13,6 +13,9 @@ import (
 )
 
 // wire is [Config] as it is written in JSON. Zeros are left out.
+// The names are in lowerCamelCase, as those of gRPC's own policies are. A new field of
+// Config needs a line here, in MarshalJSON and in UnmarshalJSON: the tests compare a
+// config with what is read back.
 type wire struct {
 	Load       LoadKind `json:"load,omitzero"`
 	Decay      seconds  `json:"decay,omitzero"`
@@ -48,11 +51,13 @@ type wire struct {
 
 // seconds is a duration written as gRPC's service config writes durations: a
 // decimal number of seconds with an s.
+// That is the JSON form of google.protobuf.Duration, which xDS writes too.
 type seconds time.Duration
 
 // MarshalText writes every nanosecond, so that nothing is lost when a config is
 // written and parsed again.
 func (s seconds) MarshalText() ([]byte, error) {
+	// As an unsigned number the least int64 has an absolute value too.
 	sign, abs := "", uint64(s)
 	if s < 0 {
 		sign, abs = "-", -abs
@@ -73,6 +78,8 @@ func (s *seconds) UnmarshalText(text []byte) error {
 }
 
 // MarshalJSON writes c as it stands in a service config.
+// It has a value receiver, so that a Config inside another value is written like this
+// too. It does not validate.
 func (c Config) MarshalJSON() ([]byte, error) {
 	w := wire{
 		Load: c.Load, Decay: seconds(c.Decay), DefaultRTT: seconds(c.DefaultRTT), Penalty: seconds(c.Penalty),
@@ -89,6 +96,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads what MarshalJSON writes. It refuses unknown names, and
 // what [Config.Validate] refuses; c is then unchanged.
+// An unknown name is an error, not ignored: a misspelled limit would be no limit.
 func (c *Config) UnmarshalJSON(text []byte) error {
 	var w wire
 	d := json.NewDecoder(bytes.NewReader(text))

@@ -34,6 +34,7 @@ const (
 func (m *member[S]) Ready(ctx context.Context) error { return m.service.Ready(ctx) }
 
 // hold keeps the service from being retired until an unhold, unless it has gone.
+// A hold that failed must be ended with unhold too: it was counted.
 func (m *member[S]) hold() bool { return m.uses.Add(memberCall)&memberGone == 0 }
 
 // unhold ends a hold, one that failed too, and reports whether m is to be
@@ -43,6 +44,7 @@ func (m *member[S]) unhold() bool {
 }
 
 // quit notes that m has gone, and reports whether it is to be retired.
+// Of quit and the last unhold, whichever comes last retires the member, once.
 func (m *member[S]) quit() bool {
 	return m.uses.Or(memberGone) == 0 && m.retired.CompareAndSwap(false, true)
 }
@@ -54,7 +56,8 @@ type lineup[K comparable, S ready.Readier] struct {
 
 	members []*ready.Member[K, *member[S]]
 	listed  []*ready.Member[K, *member[S]] // the same as the cache lists them
-	made    int64
+	// made is when, on the pool's clock.
+	made int64
 }
 
 const (
@@ -83,6 +86,7 @@ type roster[K comparable, S ready.Readier] struct {
 
 // lineup returns the members to choose from: those of this moment if fresh is
 // true or they are few.
+// It takes no lock while the list is current.
 func (r *roster[K, S]) lineup(now int64, fresh bool) *lineup[K, S] {
 	l := r.newest.Load()
 	if l == nil {

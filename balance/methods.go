@@ -17,6 +17,7 @@ type methods struct {
 	// recent holds the methods that were asked for last, by a hash: the name of a
 	// method is nearly always the same constant, so comparing it costs less than
 	// a map.
+	// A slot is replaced by whatever method was asked for last.
 	recent [64]atomic.Pointer[methodKind]
 	known  boundedmap.Map[string, *methodKind]
 }
@@ -49,6 +50,8 @@ func (m *methods) isStream(method string) bool {
 	if len(method) > maxName {
 		return lookUp(method)
 	}
+	// The length and the last byte are a poor hash, and free: two methods that share a slot
+	// cost a look into the map.
 	slot := &m.recent[(len(method)*7+int(method[len(method)-1]))%len(m.recent)]
 	if recent := slot.Load(); recent != nil && recent.method == method {
 		return recent.stream
@@ -61,6 +64,7 @@ func (m *methods) isStream(method string) bool {
 	return found.stream
 }
 
+// lookUp looks a method up in the registry of linked descriptors, which takes a lock.
 func lookUp(method string) bool {
 	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))

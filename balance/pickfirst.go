@@ -75,6 +75,8 @@ func (reportingBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions
 }
 
 // A reporter is between gRPC and pick_first.
+// To pick_first it is gRPC, and to gRPC it is pick_first. It changes nothing in what
+// connections are made.
 type reporter struct {
 	balancer.Balancer   // pick_first
 	balancer.ClientConn // gRPC
@@ -99,6 +101,7 @@ func (r *reporter) UpdateState(s balancer.State) {
 				c.report(err.Error())
 			}
 		}
+		// Without this they would be handed back to the same connection.
 		c.setUp(false) // before the RPCs that are handed back choose again
 		s.Picker = handBack{}
 	}

@@ -28,7 +28,11 @@ import (
 // time; the child calls UpdateState on any goroutine with a lock of its own
 // held, so nothing here may call the child with mu held.
 type policy struct {
+	// gRPC, or the parent policy. Embedded, so that children of ours that make connections
+	// reach it.
 	balancer.ClientConn
+	// child makes and closes the connections. target is what the channel dialed, for
+	// metrics and descriptions.
 	child  balancer.Balancer
 	target string
 
@@ -54,6 +58,8 @@ type policy struct {
 type named struct {
 	*endpoint
 
+	// Of named endpoints, order and ready are guarded by bans.mu; connected is written by
+	// lookAtConnections only.
 	order     int           // by address
 	ready     bool          // in the newest snapshot
 	left      int64         // when the resolver stopped naming it
@@ -65,6 +71,9 @@ type named struct {
 // answers with some of the addresses bring it back sooner.
 const remembered = int64(time.Minute)
 
+// newPolicy returns the policy of one channel. It has no configuration yet: gRPC calls
+// UpdateClientConnState before there can be a pick. The reporter of the gauge is called
+// whenever metrics are collected, until Close.
 func newPolicy(cc balancer.ClientConn, opts balancer.BuildOptions) *policy {
 	p := &policy{
 		ClientConn: cc,
@@ -92,6 +101,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	case *parsed:
 		c = config.Config
 	default:
+		// A configuration of another policy: a parent has mixed them up.
 		return balancer.ErrBadResolverState
 	}
 	s.ResolverState.Endpoints = p.subset.choose(&c, s.ResolverState.Endpoints)
@@ -145,6 +155,7 @@ func (p *policy) reconcile(c Config, endpoints []resolver.Endpoint) {
 
 // configure makes c the configuration of all endpoints, those that have left
 // included.
+// It requires bans.mu.
 func (p *policy) configure(c *settings) {
 	p.config = c
 	p.handover.configure(c)
@@ -157,6 +168,8 @@ func (p *policy) configure(c *settings) {
 }
 
 // arrive returns the endpoint e, with its past if it has left a short time ago.
+// It requires bans.mu. An endpoint that comes back in time is as banned as it was, so
+// that a resolver that flaps does not lift bans.
 func (p *policy) arrive(e resolver.Endpoint, now int64) *named {
 	known, ok := p.departed.Get(e)
 	if !ok || now-known.left > remembered {
@@ -169,6 +182,8 @@ func (p *policy) arrive(e resolver.Endpoint, now int64) *named {
 
 // forgetDeparted drops endpoints that left a long time ago, and of the others
 // those that left first, until there are no more than there are endpoints.
+// It requires bans.mu. The bound keeps a resolver that names other endpoints in every
+// update from filling the memory.
 func (p *policy) forgetDeparted(now int64) {
 	type departure struct {
 		resolver.Endpoint
@@ -188,6 +203,8 @@ func (p *policy) forgetDeparted(now int64) {
 }
 
 // UpdateState is called by the child when a connection changes.
+// It may be called on any goroutine, with the child's lock held: it does not call the
+// child.
 func (p *policy) UpdateState(s balancer.State) {
 	p.handover.connections(s, endpointsharding.ChildStatesFromPicker(s.Picker))
 }
@@ -200,15 +217,20 @@ func (noEndpoint) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // ResolverError keeps the endpoints that we have.
+// The child passes the error on to the connections, which fail RPCs with it only
+// where there is none to use.
 func (p *policy) ResolverError(err error) { p.child.ResolverError(err) }
 
 // ExitIdle connects.
+// gRPC calls it when an RPC comes to an idle channel. Every connection is wanted, not
+// one: the choice needs several.
 func (p *policy) ExitIdle() { p.child.ExitIdle() }
 
 // UpdateSubConnState is never called: the children listen for themselves.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
 // Close closes the connections.
+// The handover ends before the child does, so that no state is reported after Close.
 func (p *policy) Close() {
 	p.unregister()
 	p.stopReports()
@@ -231,12 +253,16 @@ type picker struct {
 	children []balancer.Picker // of the choices
 }
 
+// build makes the snapshot. The states are dropped: they hold the pickers of endpoints
+// that are not ready.
 func (p *picker) build() {
 	p.snapshot, p.children = p.policy.snapshot(p.states, p.number)
 	p.states = nil
 }
 
 // Pick chooses an endpoint for one attempt of an RPC.
+// It does not block, and takes a lock at the first pick only. ErrNoSubConnAvailable
+// makes gRPC wait for the next picker.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	p.once.Do(p.build)
 	if len(p.choices) == 0 { // all removed; the picker that knows comes at once
@@ -252,6 +278,8 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // send returns the pick of an endpoint that was chosen and entered.
+// The child's picker may have lost its connection since: then nothing was sent, and
+// what the endpoint gave to the call goes back.
 func (p *picker) send(chosen *choice, pass passes, now int64, info balancer.PickInfo, record *attempts.Record) (balancer.PickResult, error) {
 	result, err := p.children[chosen.index].Pick(info)
 	if err != nil {
@@ -272,6 +300,8 @@ func (p *policy) snapshot(states []endpointsharding.ChildState, number uint64) (
 	defer p.mu.Unlock()
 	newest := number > p.built
 	p.built = max(p.built, number)
+	// Each endpoint has a place by its address; those that are not ready leave theirs
+	// empty, and the rest moves up below.
 	ordered := make([]choice, p.endpoints.Len())
 	pickers := make([]balancer.Picker, len(ordered))
 	weights := make([]float64, len(ordered))
@@ -302,6 +332,7 @@ func (p *policy) snapshot(states []endpointsharding.ChildState, number uint64) (
 		}
 	}
 	if newest {
+		// bans compares how many are out with this.
 		p.ready = len(ready)
 	}
 	s := snapshot{choices: ready, config: p.config}
@@ -348,6 +379,7 @@ var (
 
 // changed counts a ban, passes the transition on, and reports what it means to the
 // parent.
+// It is called with no lock held, on the goroutine of the call that decided.
 func (p *policy) changed(t Transition) {
 	if t.Banned {
 		bansMetric.Record(p.MetricsRecorder(), 1, p.target, t.Cause)
@@ -361,6 +393,8 @@ func (p *policy) changed(t Transition) {
 func (p *policy) panicked() { panicsMetric.Record(p.MetricsRecorder(), 1, p.target) }
 
 // register lists p among [Channels].
+// Without that a process could not describe its channels: gRPC has no list of
+// policies.
 func (p *policy) register() {
 	channelsMu.Lock()
 	defer channelsMu.Unlock()
@@ -410,12 +444,14 @@ func (p *policy) lookAtConnections() (*settings, *resolver.EndpointMap[*named]) 
 	return config, endpoints
 }
 
+// phase returns the phase of the handover, for descriptions.
 func (p *policy) phase() phase {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.handover.phase
 }
 
+// views looks at all endpoints once, at one moment.
 func (p *policy) views(endpoints *resolver.EndpointMap[*named]) []view {
 	now := p.now()
 	views := make([]view, 0, endpoints.Len())

@@ -15,6 +15,8 @@ import (
 type pool struct {
 	bans
 
+	// All times of the pool are nanoseconds since base. It is taken in init and not in a
+	// package variable, so that tests have virtual time.
 	base    time.Time
 	fleet   *latency.Fleet
 	onPanic func()        // is called when a call is sent to a banned endpoint
@@ -23,6 +25,8 @@ type pool struct {
 	vacancies vacancies
 }
 
+// init must be called before everything else. onChange is called with no lock of the
+// pool held.
 func (p *pool) init(onChange func(Transition), onPanic func()) {
 	p.base, p.fleet, p.onChange, p.onPanic = time.Now(), latency.NewFleet(), onChange, onPanic
 }
@@ -37,6 +41,7 @@ type settings struct {
 	classify Classifier
 }
 
+// The classifier was registered when c was validated.
 func newSettings(c Config) *settings {
 	return &settings{c, randomness(c.Seed), classifierOf(c.Classifier)}
 }
@@ -69,6 +74,8 @@ type vacancies struct {
 
 // watch returns a channel that is closed at the next vacancy. stop is to be called
 // when it is no longer of interest.
+// waiting is counted before the channel is made, and announce reads it after the room
+// is there: either announce sees the waiting call, or the call sees the room.
 func (v *vacancies) watch() (freed <-chan struct{}, stop func()) {
 	v.waiting.Add(1)
 	v.mu.Lock()

@@ -13,10 +13,13 @@ import (
 // when the number reaches zero. Before the first endpoint is known there is
 // reason to wait. A nil reachability always has reason to wait.
 type reachability struct {
+	// mu guards everything below. It is taken with the mutex of a connection held, and calls
+	// nothing but the cancel functions of contexts.
 	mu      sync.Mutex
-	hopeful int             // endpoints that may still connect
-	lost    context.Context // ends when hopeful is 0
-	lose    context.CancelFunc
+	hopeful int // endpoints that may still connect
+	// A context, because RPCs that wait use context.AfterFunc, which needs no goroutine.
+	lost context.Context // ends when hopeful is 0
+	lose context.CancelFunc
 
 	failures map[*connection]string // why the last attempt to connect failed, where that is known
 	latest   *connection            // the connection that failed last; nil if none has
@@ -31,6 +34,8 @@ func newReachability() *reachability {
 }
 
 // add adds n, 1, 0 or -1, to the endpoints that may still connect.
+// With 0 it only looks whether the number is 0: also when the first endpoint has failed
+// before it was counted.
 func (r *reachability) add(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,6 +99,8 @@ func (r *reachability) whyLocked() string {
 
 // unreachable returns the error of an RPC when no endpoint can be reached. Many
 // RPCs get the same one.
+// It is made once after each change, because a lost server fails RPCs by the
+// thousand.
 func (r *reachability) unreachable() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

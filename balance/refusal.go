@@ -36,6 +36,8 @@ func (r *refusal) GRPCStatus() *status.Status { return r.status }
 func (r *refusal) Unwrap() error { return r.error }
 
 // withStatus returns err, that of a call which was not sent, with its status.
+// The balancer's own refusals have one; those of an endpoint's stack, and of contexts
+// that have ended, do not.
 func withStatus(err error) error {
 	if _, ok := err.(*refusal); ok { //nolint:errorlint // it has one outermost
 		return err
@@ -43,6 +45,8 @@ func withStatus(err error) error {
 	return &refusal{err, interceptors.Status(err)}
 }
 
+// refuse returns a refusal of this package with its status. Making one costs several
+// allocations, so that those which do not vary are made once.
 func refuse(kind turret.Kind, reason string, err error) error {
 	r := &turret.Refusal{Kind: kind, Layer: "balance", Reason: reason, Err: err}
 	return &refusal{r, interceptors.Status(r)}

@@ -57,6 +57,8 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 }
 
 // ParseConfig parses the JSON of one configuration.
+// ParseConfig is called by gRPC for each service config, and by policies that have this
+// one as a child.
 func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
 	p := new(parsed)
 	if err := p.UnmarshalJSON(text); err != nil {

@@ -279,6 +279,7 @@ func (r *Resolution) took(c discover.Change[string, string]) {
 
 // wait waits for an update, for Close, for ctx, and at most until it is time to
 // resolve again.
+// It may return for no reason: Next looks again.
 func (r *Resolution) wait(ctx context.Context) {
 	var due <-chan time.Time
 	if r.every > 0 {
@@ -334,6 +335,8 @@ func (r *Resolution) noteLocked(s resolver.State) {
 	slog.Default().Warn("balance: the service config of a resolver is ignored", "target", r.target)
 }
 
+// failLocked makes err the error of the newest resolution; nil if it succeeded. It
+// requires mu.
 func (r *Resolution) failLocked(err error) {
 	r.err = err
 	text := ""
@@ -344,6 +347,7 @@ func (r *Resolution) failLocked(err error) {
 }
 
 // ReportError takes a failure to resolve.
+// The resolver tries again by itself, and so nothing is asked for here.
 func (c resolverClient) ReportError(err error) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()

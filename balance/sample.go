@@ -49,6 +49,8 @@ type alias struct {
 	other     []int     // what to take otherwise
 }
 
+// newAlias returns the table of weights, which must be positive and finite. It takes
+// time in proportion to their number, once for each snapshot.
 func newAlias(weights []float64) *alias {
 	n := len(weights)
 	a := &alias{make([]float64, n), make([]float64, n), make([]int, n)}
@@ -56,6 +58,8 @@ func newAlias(weights []float64) *alias {
 	for _, w := range weights {
 		sum += w
 	}
+	// Invariant of the loop below: keep is the share of its own column that an index still
+	// needs, and the shares of small and large sum up to their number.
 	var small, large []int
 	for i, w := range weights {
 		a.multiples[i] = w / least
@@ -81,6 +85,8 @@ func newAlias(weights []float64) *alias {
 }
 
 // draw maps one random word to an index.
+// The high word of the product is the column, and the low word, uniform within the
+// column, decides between the column's own index and the other one.
 func (a *alias) draw(random uint64) int {
 	hi, lo := bits.Mul64(random, uint64(len(a.keep)))
 	if float64(lo>>11)/(1<<53) < a.keep[hi] {

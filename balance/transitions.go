@@ -89,6 +89,7 @@ func Watch(f func(Transition)) (stop func()) {
 	})
 }
 
+// changeWatchers replaces the watchers by what change makes of a copy of them.
 func changeWatchers(change func([]*watcher) []*watcher) {
 	watchersMu.Lock()
 	defer watchersMu.Unlock()
@@ -101,6 +102,7 @@ func changeWatchers(change func([]*watcher) []*watcher) {
 }
 
 // publish delivers t.
+// A watcher that was added or stopped meanwhile may miss t, or get it.
 func publish(t Transition) {
 	all := watchers.Load()
 	if all == nil || len(*all) == 0 {

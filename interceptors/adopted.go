@@ -29,6 +29,8 @@ type interceptorSet struct {
 	streamClient grpc.StreamClientInterceptor
 }
 
+// The leaf has the caller's connection, handler and stream, which an interceptor is
+// called with: so the leaf makes the call.
 func (a *adopted) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if !a.actsOn(rpc.Side) {
 		a.wrongSide.warnOfSide(ctx, rpc, "adopted", a.name)
@@ -44,6 +46,7 @@ func (a *adopted) actsOn(side Side) bool {
 	return a.unaryClient != nil || a.streamClient != nil
 }
 
+// String returns the name that the constructor gave.
 func (a *adopted) String() string { return a.name }
 
 // passages counts how often an adopted interceptor has gone on to what is inside

@@ -18,6 +18,8 @@ import (
 // adoptStream makes the interceptor of layer the streamer of outer, which opens
 // its stream and waits for the end as with a stream of gRPC. The layers inside are
 // those of further streams, which the interceptor opens.
+// It returns when the interceptor's stream and all streams inside are over. A panic of
+// the interceptor goes on here, on the goroutine of the stack outside.
 func adoptStream(ctx context.Context, rpc *RPC, outer *streamClient, layer *adopted) error {
 	a := &adoptedStream{layer: layer, rpc: rpc, outer: outer}
 	a.changed.L = &a.mu
@@ -49,24 +51,28 @@ type adoptedStream struct {
 	stop     func() bool     // watching ctx
 	ended    sync.Once
 
-	mu        sync.Mutex
-	changed   sync.Cond
-	inside    []*streamClient
-	cancel    []context.CancelFunc // of each
-	alive     int                  // of those inside
-	err       error                // with which the last one inside ended
-	receiving bool                 // RecvMsg of the interceptor's stream runs
-	answer    error                // of the RecvMsg that ask made, if it did
-	running   int                  // the interceptor itself, or methods of its stream
-	unsettled bool                 // a stream of gRPC may still write to variables of the caller
-	closing   bool                 // no more streams may be opened
-	ending    bool                 // the end is being reported
-	reported  bool                 // and has been
-	returned  bool                 // adoptStream no longer waits
-	panicked  any                  // what ended it, if that was a panic
+	mu      sync.Mutex
+	changed sync.Cond
+	inside  []*streamClient
+	cancel  []context.CancelFunc // of each
+	// alive counts those of inside that have not ended.
+	alive     int   // of those inside
+	err       error // with which the last one inside ended
+	receiving bool  // RecvMsg of the interceptor's stream runs
+	answer    error // of the RecvMsg that ask made, if it did
+	running   int   // the interceptor itself, or methods of its stream
+	unsettled bool  // a stream of gRPC may still write to variables of the caller
+	closing   bool  // no more streams may be opened
+	ending    bool  // the end is being reported
+	reported  bool  // and has been
+	returned  bool  // adoptStream no longer waits
+	panicked  any   // what ended it, if that was a panic
 }
 
 // open runs the interceptor. It is the streamer of the stream outside.
+// The interceptor counts as running until it has returned, so that a stream inside that
+// fails at once does not end the stream before the interceptor has opened another.
+// leave is deferred first, and so runs last.
 func (a *adoptedStream) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	opts, a.onFinish = onfinish.Take(opts)
 	a.ctx = ctx
@@ -94,6 +100,9 @@ var (
 )
 
 // openInside is the streamer that the interceptor gets.
+// It may be called at any time until the stream is closing, also by methods of the
+// interceptor's stream, as a retrying interceptor does in RecvMsg. Each stream inside
+// has a goroutine for its layers, as one of a stack has.
 func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	rpc := a.rpc.inside(nil)
 	rpc.Method = method
@@ -111,6 +120,8 @@ func (a *adoptedStream) openInside(ctx context.Context, desc *grpc.StreamDesc, c
 }
 
 // add notes a stream inside, unless it is too late for one.
+// The record of endpoints is shared with the stream inside only where no other one is
+// open: it describes one attempt at a time.
 func (a *adoptedStream) add(c *streamClient, cancel context.CancelFunc) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -127,6 +138,8 @@ func (a *adoptedStream) add(c *streamClient, cancel context.CancelFunc) bool {
 }
 
 // insideEnded is the OnFinish of a stream inside.
+// If nothing runs that could open another stream, this end is that of the whole.
+// Otherwise the running method decides by what it returns.
 func (a *adoptedStream) insideEnded(c *streamClient, err error) {
 	a.back(err)
 	unsettled := c.leavesWriter()
@@ -152,6 +165,8 @@ func (a *adoptedStream) ctxDone() {
 
 // idle reports whether no method runs and no stream inside is open, and if so
 // the error of a stream that the interceptor does not continue.
+// A stream inside that ended well says nothing about the interceptor's: where the
+// context has ended since, the context's error counts.
 func (a *adoptedStream) idle() (err error, idle bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -170,6 +185,8 @@ func (a *adoptedStream) end(err error) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
+	// stop comes first, so that ctxDone does not wait for this once. The mutex is not
+	// held while OnFinish functions run: they take that of the stream outside.
 	a.ended.Do(func() {
 		a.stop()
 		a.mu.Lock()
@@ -201,6 +218,8 @@ func (a *adoptedStream) setReported() {
 
 // leaveWriter notes in the attempt outside whether its end leaves a stream of gRPC
 // behind, which writes to the attempt's variables later.
+// The attempt's variables are then not copied to the caller's: reading them would
+// race with gRPC.
 func (a *adoptedStream) leaveWriter(leaves bool) {
 	a.outer.mu.Lock()
 	defer a.outer.mu.Unlock()
@@ -209,6 +228,7 @@ func (a *adoptedStream) leaveWriter(leaves bool) {
 
 // close waits until nothing runs inside any more, and returns the panic that
 // ended the stream, if one did.
+// a.inside needs no lock in the loop: closing forbids further ones.
 func (a *adoptedStream) close() (panicked any) {
 	if a.stop != nil { // else it was not opened
 		a.stop()
@@ -261,6 +281,7 @@ func (a *adoptedStream) leave() {
 
 // caught ends the stream with the panic p, nil for a runtime.Goexit. If the stream
 // had ended before, no goroutine outside waits for it, and the panic goes on here.
+// It runs deferred, on the goroutine that panicked.
 func (a *adoptedStream) caught(p any) {
 	a.mu.Lock()
 	late := a.ending || a.returned
@@ -293,6 +314,8 @@ func (a *adoptedStream) RecvMsg(m any) error {
 // claim waits until no RecvMsg runs, and reserves the next one. If ask has already
 // received the end it returns that instead: some interceptors panic or log twice
 // when RecvMsg is called after the end.
+// Two RecvMsg at once would break gRPC's rules; ask is the one that the caller does
+// not know of.
 func (a *adoptedStream) claim() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -385,8 +408,10 @@ func (a *adoptedStream) ask() {
 }
 
 // CloseSend shows no end.
+// The interceptor's stream may still do work in it, so that it counts as running.
 func (a *adoptedStream) CloseSend() error {
 	return a.run(func() error { return a.ClientStream.CloseSend() })
 }
 
+// knowsContext is true: a stream inside checks its context before CloseSend.
 func (a *adoptedStream) knowsContext() bool { return true }

@@ -10,6 +10,8 @@ import (
 // incoming lets a propagator read the metadata that a server received.
 type incoming struct{ ctx context.Context } //nolint:containedctx // metadata lives in contexts
 
+// Get returns the first value of key, as OpenTelemetry's carriers do; empty if there
+// is none. Keys are found in any case.
 func (c incoming) Get(key string) string {
 	if values := c.Values(key); len(values) > 0 {
 		return values[0]
@@ -17,10 +19,13 @@ func (c incoming) Get(key string) string {
 	return ""
 }
 
+// Values returns all values: a client may send the header baggage more than once.
 func (c incoming) Values(key string) []string { return metadata.ValueFromIncomingContext(c.ctx, key) }
 
+// Set does nothing: a server does not change what it received.
 func (c incoming) Set(string, string) {}
 
+// Keys returns the names of all headers, in any order.
 func (c incoming) Keys() []string {
 	md, _ := metadata.FromIncomingContext(c.ctx)
 	return keysOf(md)
@@ -35,6 +40,8 @@ type outgoing struct {
 	few   [4]string
 }
 
+// A key that the context has already costs a copy of its metadata. Others, as nearly
+// all are, are collected, and appended to the context together by context.
 func (c *outgoing) Set(key, value string) {
 	if len(metadata.ValueFromOutgoingContext(c.ctx, key)) > 0 {
 		md, _ := metadata.FromOutgoingContext(c.ctx) // a copy
@@ -62,6 +69,7 @@ func (c *outgoing) context() context.Context {
 	return metadata.AppendToOutgoingContext(c.ctx, c.added...)
 }
 
+// Get returns what Set wrote, too. Propagators hardly ever ask.
 func (c *outgoing) Get(key string) string {
 	if values := metadata.ValueFromOutgoingContext(c.context(), key); len(values) > 0 {
 		return values[0]
@@ -69,11 +77,13 @@ func (c *outgoing) Get(key string) string {
 	return ""
 }
 
+// Keys returns the names of all headers, those that Set wrote included.
 func (c *outgoing) Keys() []string {
 	md, _ := metadata.FromOutgoingContext(c.context())
 	return keysOf(md)
 }
 
+// keysOf returns the keys of md in any order.
 func keysOf(md metadata.MD) []string {
 	keys := make([]string, 0, len(md))
 	for key := range md {

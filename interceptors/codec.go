@@ -10,6 +10,8 @@ import (
 )
 
 // codec is what gRPC's several kinds of codec have in common.
+// A codec of the older kind (encoding.Codec, grpc.Codec) returns a slice of bytes; a
+// CodecV2 returns buffers, which may come from a pool and are then freed after use.
 type codec interface {
 	Marshal(v any) (mem.BufferSlice, error)
 	Unmarshal(data mem.BufferSlice, v any) error
@@ -18,6 +20,9 @@ type codec interface {
 // chosenCodec returns the codec that opts choose, as gRPC would, and its name
 // if the choice gives the stream a content-subtype. It returns nil if opts name
 // a codec that does not exist.
+// Of several options the last one holds, but an option with a codec takes precedence
+// over one with a content-subtype, wherever it stands. So
+// gRPC does it. An option of an unknown type is not looked into.
 func chosenCodec(opts []grpc.CallOption) (c codec, name string) {
 	var subtype string
 	for _, o := range opts {
@@ -41,6 +46,8 @@ func chosenCodec(opts []grpc.CallOption) (c codec, name string) {
 	return registeredCodec(subtype), subtype
 }
 
+// registeredCodec returns the codec that is registered under name, of either kind,
+// or nil.
 func registeredCodec(name string) codec {
 	if c := encoding.GetCodec(name); c != nil {
 		return bytesCodec{c}
@@ -59,6 +66,8 @@ type bytesCodec struct {
 	}
 }
 
+// Marshal returns the bytes as one buffer that belongs to no pool: freeing it does
+// nothing.
 func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
 	data, err := c.inner.Marshal(v)
 	if err != nil {
@@ -67,11 +76,14 @@ func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
 }
 
+// Unmarshal copies data into one slice, because an old codec takes no list of
+// buffers. The codec may keep that slice.
 func (c bytesCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.inner.Unmarshal(data.Materialize(), v)
 }
 
 // An encoded message stands for one that cannot be decoded.
+// Layers and interceptors see it in place of the message; the kept bytes are sent.
 type encoded struct{ data mem.BufferSlice }
 
 func (e *encoded) String() string { return fmt.Sprintf("message of %d bytes", e.data.Len()) }

@@ -42,6 +42,7 @@ const (
 	otherReason = "OTHER"
 )
 
+// add counts one for reason, or for otherReason where there are too many reasons.
 func (t *tally) add(reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -21,6 +21,7 @@ func handled(err error) error {
 	return &handledError{Status(err), err}
 }
 
+// isTurrets reports whether err has a cause that Turret's layers act on.
 func isTurrets(err error) bool {
 	if errors.Is(err, turret.ErrNotReady) || errors.Is(err, timeout.ErrTimeout) {
 		return true
@@ -34,6 +35,7 @@ func isTurrets(err error) bool {
 
 // handledError hides err from the walk of errors.Is and errors.As, and does the
 // walk itself, so that it can leave Turret's own causes out.
+// It has no Unwrap: with one, errors.Is and errors.As would walk on to what it hides.
 type handledError struct {
 	status *status.Status
 	err    error
@@ -42,10 +44,12 @@ type handledError struct {
 func (e *handledError) Error() string              { return e.err.Error() }
 func (e *handledError) GRPCStatus() *status.Status { return e.status }
 
+// Is finds everything that errors.Is would find in err, but for Turret's own causes.
 func (e *handledError) Is(target error) bool {
 	return target != turret.ErrNotReady && target != timeout.ErrTimeout && errors.Is(e.err, target)
 }
 
+// As finds everything that errors.As would find in err, but for Turret's own types.
 func (e *handledError) As(target any) bool {
 	switch target.(type) {
 	case **turret.Refusal, **timeout.Error, **pushbackError:

@@ -41,6 +41,8 @@ func (b *inbox) open(m any) any {
 }
 
 // deliver moves what was received from into to m.
+// It copies the struct, which is right only because into is not used afterwards as it
+// is: it is cleared, or dropped.
 func (b *inbox) deliver(into, m any) {
 	if samePointer(into, m) || reflect.TypeOf(m).Kind() != reflect.Pointer {
 		return
@@ -70,6 +72,8 @@ type outbox struct {
 	prepared grpc.PreparedMsg
 }
 
+// A stream of gRPC is of a type of package grpc itself. Interceptors of the server
+// outside of the stack hand in types of their own.
 func (b *outbox) init(stream grpc.ServerStream) {
 	t := reflect.TypeOf(stream)
 	b.own = t.Kind() == reflect.Pointer && t.Elem().PkgPath() == reflect.TypeFor[grpc.Server]().PkgPath()
@@ -77,6 +81,8 @@ func (b *outbox) init(stream grpc.ServerStream) {
 
 // pack returns a message that is m and does not change when m does: encoded, or
 // else a copy. Where m can neither be encoded nor copied it returns m itself.
+// The outbox's PreparedMsg is used again for each message: one SendMsg runs at a time,
+// and one that was given up is the last.
 func (b *outbox) pack(stream grpc.ServerStream, m any) any {
 	if b.encode(stream, m) {
 		return &b.prepared

@@ -35,6 +35,9 @@ type interruptible struct {
 // listen makes RecvMsg and SendMsg end with ctx, until unlisten is called with what
 // it returns. An adopted interceptor may have a further context for what is inside
 // it: the last one counts.
+// Helpers are made at the first context that differs from the transport's, and stay
+// for the rest of the stream. Comparing the Done channels finds contexts that only
+// add values, which need no helper.
 func (s *interruptible) listen(ctx context.Context) (before context.Context) {
 	h := s.helpers.Load()
 	if h == nil {
@@ -54,6 +57,7 @@ func (s *interruptible) unlisten(before context.Context) {
 	}
 }
 
+// RecvMsg receives from gRPC, on a helper if the layers' context may end first.
 func (s *interruptible) RecvMsg(m any) error {
 	if h := s.helpers.Load(); h != nil {
 		return h.recvMsg(m)
@@ -61,6 +65,7 @@ func (s *interruptible) RecvMsg(m any) error {
 	return s.ServerStream.RecvMsg(m)
 }
 
+// SendMsg sends by gRPC, likewise.
 func (s *interruptible) SendMsg(m any) error {
 	if h := s.helpers.Load(); h != nil {
 		return h.sendMsg(m)
@@ -82,6 +87,7 @@ type helpers struct {
 	givenUp [2]error // of recv and send: what their methods return from now on
 }
 
+// newHelpers starts no goroutine: take does when there is work.
 func newHelpers(stream grpc.ServerStream) *helpers {
 	h := &helpers{stream: stream}
 	h.outbox.init(stream)
@@ -101,6 +107,9 @@ func (h *helpers) listen(ctx context.Context) (before context.Context) {
 	return before
 }
 
+// The message is delivered on the goroutine of the handler, after the helper is done
+// with it. A message that comes after the method was given up stays in the inbox's
+// message, which nothing else refers to.
 func (h *helpers) recvMsg(m any) error {
 	ctx, err := h.begin(recv)
 	switch {
@@ -117,6 +126,8 @@ func (h *helpers) recvMsg(m any) error {
 	return nil
 }
 
+// pack encodes or copies m before the helper gets it, so that the handler may change
+// m as soon as this returns.
 func (h *helpers) sendMsg(m any) error {
 	ctx, err := h.begin(send)
 	switch {
@@ -143,9 +154,12 @@ func (h *helpers) begin(d direction) (context.Context, error) {
 }
 
 // run has a helper carry out t, and returns when it has, or when ctx ends.
+// A result that is there wins over a context that has ended: a message that was
+// received must not be lost.
 func (h *helpers) run(ctx context.Context, t task) error {
 	w := h.take()
 	w.task = t
+	// The channel has room for one: this does not block.
 	w.work <- struct{}{}
 	select {
 	case <-w.done:
@@ -180,6 +194,8 @@ func (h *helpers) take() *helper {
 
 // finish returns the error of w's method, or lets its panic go on here, where the
 // handler runs.
+// A helper that has returned is kept for the next method, one at most; others end. The
+// helper's goroutine has ended where its method called runtime.Goexit.
 func (h *helpers) finish(w *helper) error {
 	r := w.result
 	w.task, w.result = task{}, result{}
@@ -200,6 +216,9 @@ func (h *helpers) finish(w *helper) error {
 }
 
 // giveUp leaves w to what it is doing.
+// Its goroutine ends when gRPC's method returns, at the latest when the handler has.
+// The direction is closed for good: gRPC's method still runs, and a second one beside
+// it would break gRPC's rules.
 func (h *helpers) giveUp(w *helper, d direction, err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -240,6 +259,7 @@ type helper struct {
 	abandoned atomic.Bool // no method waits for the result
 }
 
+// serve is the goroutine of the helper. It ends when work is closed.
 func (w *helper) serve(stream grpc.ServerStream) {
 	for range w.work {
 		w.do(stream, w.task)

@@ -33,6 +33,7 @@ const (
 	KindBidiStream               // many of both, independent of each other
 )
 
+// kindOf returns the kind of a method, from the two flags of gRPC's descriptors.
 func kindOf(clientStreams, serverStreams bool) Kind {
 	switch {
 	case clientStreams && serverStreams:

@@ -75,6 +75,7 @@ var errNoLeaf = status.Error(codes.Internal, "turret: the RPC was not made by a 
 
 // An entry is where RPCs enter layers: those of a stack, or those inside an
 // adopted interceptor.
+// It belongs to a stack, or to one adopted layer, and is shared by all RPCs.
 type entry struct {
 	Service
 
@@ -83,6 +84,7 @@ type entry struct {
 
 // leafService is the innermost service of every stack: it hands the RPC to the
 // leaf that the RPC carries. It is always ready.
+// It has no state: one value serves all stacks.
 type leafService struct{}
 
 func (leafService) Ready(context.Context) error { return nil }

@@ -175,6 +175,9 @@ func (l *linter) paths(to []path, layers []Service, inner Service, in scope) []p
 	return to
 }
 
+// layer puts one layer behind each of the paths. Branches and routers are looked into
+// by their types, which know more than their descriptions say; all others are taken
+// as they describe themselves.
 func (l *linter) layer(to []path, layer, next Service, in scope) []path {
 	switch layer := layer.(type) {
 	case *branchService:
@@ -213,6 +216,8 @@ func (l *linter) routes(to []path, r Router, in scope) (all []path) {
 	return all
 }
 
+// behind appends layers to each of the paths. Clip makes append copy, because paths
+// share their beginnings.
 func behind(to []path, layers path) []path {
 	for i := range to {
 		to[i] = append(slices.Clip(to[i]), layers...)
@@ -235,6 +240,7 @@ func flat(to path, nodes []turret.Node, in scope) path {
 // describedLayer describes the layers that a service consists of.
 type describedLayer struct{ layer, next Service }
 
+// Describe describes what turret.Stack made one of, layer by layer.
 func (d describedLayer) Describe(to *turret.Description) {
 	to.Is("layers", "")
 	to.Chain(d.layer, d.next)
@@ -243,8 +249,11 @@ func (d describedLayer) Describe(to *turret.Description) {
 // lone describes a layer without what is inside it.
 type lone struct{ layer any }
 
+// Describe says what the layer says of itself.
 func (l lone) Describe(d *turret.Description) { d.Forward(l.layer) }
 
+// found adds a finding, unless the same one is there: layers that several paths share
+// are checked once for each path.
 func (l *linter) found(layer lintLayer, check, text, fix string) {
 	title := layer.Title
 	if title == "" {
@@ -320,6 +329,8 @@ func (p path) has(kinds ...string) bool {
 	return slices.ContainsFunc(p, func(n lintLayer) bool { return n.is(kinds...) })
 }
 
+// retry looks for what a Retry needs around and inside it. outside and inside are the
+// layers of the same path whose RPCs the Retry may see.
 func (l *linter) retry(layer lintLayer, outside, inside path) {
 	if l.side == SideServer {
 		l.found(layer, "retry-on-server", "does nothing on a server", "put it into the stack of a client")
@@ -351,6 +362,7 @@ func (l *linter) retry(layer lintLayer, outside, inside path) {
 	}
 }
 
+// hedge looks for a Hedge where it does nothing, or where attempts multiply.
 func (l *linter) hedge(layer lintLayer, inside path) {
 	switch {
 	case l.side == SideServer:

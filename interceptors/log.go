@@ -84,6 +84,8 @@ type logKey struct {
 	layer, reason string
 }
 
+// event is the function that Log returns. Events of a level that is not enabled cost one
+// question to the handler.
 func (s *logSampler) event(ctx context.Context, e Event) {
 	level, wanted := logLevel(e.Kind)
 	if !wanted || !s.logger.Enabled(ctx, level) {
@@ -96,10 +98,14 @@ func (s *logSampler) event(ctx context.Context, e Event) {
 }
 
 // lineOf returns the line of k.
+// Where the lines are full, events of k are counted with all others of its kind. The
+// map never holds more than Max, however many goroutines add at once.
 func (s *logSampler) lineOf(k logKey) *logLine {
 	if line, ok := s.lines.Load(k); ok {
 		return line
 	}
+	// Get alone would make a line that nothing holds, and its timer, for each event of a
+	// key that comes too late.
 	if s.lines.Len() < s.lines.Max {
 		s.lines.Get(k, func(logKey) *logLine { return &logLine{sampler: s} })
 	}
@@ -109,6 +115,7 @@ func (s *logSampler) lineOf(k logKey) *logLine {
 	return &s.others[min(int(k.kind), len(s.others)-1)]
 }
 
+// write writes one line, with no lock held: handlers block, and may log.
 func (s *logSampler) write(ctx context.Context, e Event, count int) {
 	level, _ := logLevel(e.Kind)
 	s.logger.LogAttrs(ctx, level, logText(e.Kind), slog.Int("count", count), slog.Any("event", e))
@@ -119,6 +126,7 @@ func (s *logSampler) write(ctx context.Context, e Event, count int) {
 type logLine struct {
 	sampler *logSampler
 
+	// mu guards what follows. It is held for a few instructions only.
 	mu     sync.Mutex
 	quiet  bool // a line was written, and the timer runs
 	count  int  // events since
@@ -147,6 +155,8 @@ func (l *logLine) first(e *Event) bool {
 }
 
 // over is the goroutine of the timer: it writes what was counted.
+// Without an event since the last line the timer stops, and the next event is written
+// at once.
 func (l *logLine) over() {
 	l.mu.Lock()
 	count, sample := l.count, l.sample

@@ -42,6 +42,8 @@ func samePointer(a, b any) bool {
 
 // setMessage makes dst equal to src, and reports whether it could: they are
 // messages of the same type. Fields of dst that src does not have are cleared.
+// Messages of protobuf contain state that must not be copied by assignment. Others are copied by assignment, which is shallow, so that dst and src
+// share what they point to.
 func setMessage(dst, src any) bool {
 	vd, vs := reflect.ValueOf(dst), reflect.ValueOf(src)
 	if !vd.IsValid() || !vs.IsValid() || vd.Type() != vs.Type() || vd.Kind() != reflect.Pointer || vd.IsNil() || vs.IsNil() {
@@ -71,6 +73,7 @@ func typeName(m any) string {
 
 // newMessage returns an empty message of the type of m; nil if that is not of a
 // kind that can be decoded into.
+// m may be nil.
 func newMessage(m any) any { return newOf(messageType(m)) }
 
 // messageType returns the type of m, for newOf, so that m itself need not be kept:

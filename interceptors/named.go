@@ -41,6 +41,8 @@ type namedService struct {
 	names derivation
 }
 
+// An RPC that is observed gets n among its observers, so that n names the events of the
+// layer before the observers outside see them. Errors are named on their way out.
 func (n *namedService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.more != nil && rpc.more.observer != nil {
 		rpc = n.names.of(rpc, n.add)
@@ -103,8 +105,10 @@ type renamedError struct {
 	refusal *turret.Refusal
 }
 
+// Unwrap returns the error around the refusal; As finds the renamed one first.
 func (e *renamedError) Unwrap() error { return e.error }
 
+// As returns the renamed refusal in place of the one that Unwrap leads to.
 func (e *renamedError) As(target any) bool {
 	if r, ok := target.(**turret.Refusal); ok {
 		*r = e.refusal
@@ -122,6 +126,8 @@ type insideNamed struct {
 	unnamed derivation
 }
 
+// It undoes on the way in what namedService.Call has done, and marks refusals on their
+// way out: both are about the inner service, which keeps its own names.
 func (s *insideNamed) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.more != nil && rpc.more.observer.has(s.named) {
 		rpc = s.unnamed.of(rpc, s.named.remove)

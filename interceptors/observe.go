@@ -194,6 +194,7 @@ func Observe(f func(ctx context.Context, e Event)) Layer {
 	}
 }
 
+// It is of one stack; f is shared by all stacks that the layer is used in.
 type observeService struct {
 	Service
 
@@ -223,6 +224,7 @@ func (s *observeService) Call(ctx context.Context, rpc *RPC) (reply any, err err
 func (s *observeService) String() string { return "observe" }
 
 // endOf returns the event of an RPC that ended with err.
+// Classify is asked only if the layers returned: a panic is a failure whatever it was.
 func endOf(ctx context.Context, rpc *RPC, err error, took time.Duration, returned bool) Event {
 	e := Event{Kind: EventEnd, RPC: rpc, Err: err, Took: took, Outcome: turret.Failure}
 	if err != nil {
@@ -243,6 +245,9 @@ type derivation struct {
 
 // of returns a copy of r whose extra was changed by set, which must change it in
 // the same way each time.
+// Nearly all RPCs come with the same few extras, so that of allocates the copy of the
+// RPC and nothing else. The map is bounded: an extra that a layer makes anew for each
+// RPC is not marked as shared, and does not enter it.
 func (d *derivation) of(r *RPC, set func(*extra)) *RPC {
 	if r.more != nil && !r.more.shared {
 		return r.with(set)

@@ -21,6 +21,9 @@ func partsOf(layers []Service) []part {
 	return parts
 }
 
+// partOf returns the part of one layer. kind and name come from its description, so
+// that a layer of another package is a part too. Behind a Named layer is the layer that
+// has the name: its gate and its branch are looked for there.
 func partOf(s Service) part {
 	node := turret.Describe(alone{s}, 1)
 	p := part{service: s, kind: node.Kind, name: node.Name}

@@ -18,6 +18,8 @@ import (
 
 // pushbackError is the error of an attempt whose server said when to come back.
 // It is a status error like the one in it.
+// It is made where an attempt ends, because only there the trailer is at hand, and read
+// by Retry, which sees errors alone.
 type pushbackError struct {
 	err    error
 	status *status.Status // of err
@@ -80,6 +82,7 @@ type vain struct {
 }
 
 // neverAgain is the trailer that says not to come back.
+// A negative number means so in gRPC (gRFC A6).
 var neverAgain = metadata.MD{pushback.Key: {"-1"}}
 
 // tell tells the caller of the handler that ctx belongs to, if there is one. A

@@ -32,10 +32,13 @@ func Recover(f ...func(ctx context.Context, rpc *RPC, p any, stack []byte)) Laye
 type recoverService struct {
 	Service
 
+	// The functions that get each panic, in the order given.
 	told   []func(ctx context.Context, rpc *RPC, p any, stack []byte)
 	panics atomic.Uint64
 }
 
+// recover returns nil for a runtime.Goexit and for no panic, so that both go on. A
+// panic with nil is a *runtime.PanicNilError since Go 1.21.
 func (s *recoverService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -46,6 +49,9 @@ func (s *recoverService) Call(ctx context.Context, rpc *RPC) (reply any, err err
 	return s.Service.Call(ctx, rpc)
 }
 
+// caught reports the panic p. It runs on the goroutine that panicked, before its stack
+// is unwound, so that debug.Stack shows where that was. Observers come last: a panic
+// of one must not keep the functions from being called.
 func (s *recoverService) caught(ctx context.Context, rpc *RPC, p any) {
 	s.panics.Add(1)
 	stack := debug.Stack()
@@ -57,6 +63,7 @@ func (s *recoverService) caught(ctx context.Context, rpc *RPC, p any) {
 
 func (s *recoverService) String() string { return "recover" }
 
+// logPanic is the function of a Recover without one. It writes one line.
 func logPanic(ctx context.Context, rpc *RPC, p any, stack []byte) {
 	slog.Default().ErrorContext(ctx, "panic in an RPC", "method", rpc.Method, "side", rpc.Side.String(),
 		"panic", fmt.Sprint(p), "stack", string(stack))

@@ -20,6 +20,9 @@ const Domain = "turret"
 // reasonTimeout is the reason in the ErrorInfo of an exceeded Timeout.
 const reasonTimeout = "TIMEOUT"
 
+// refusalCode returns the code of refusals of kind k: UNAVAILABLE, which Retry answers
+// by default, or RESOURCE_EXHAUSTED, which it answers only where the server says when
+// to come back.
 func refusalCode(k turret.Kind) codes.Code {
 	if k == turret.KindUnavailable {
 		return codes.Unavailable
@@ -40,6 +43,8 @@ func refusalStatus(r *turret.Refusal) *status.Status {
 }
 
 // withRetryInfo returns st with a RetryInfo more.
+// The message is marshaled here and not kept, so that it can be used again. A status
+// that cannot take a detail, one that says OK, stays as it is.
 func withRetryInfo(st *status.Status, after time.Duration) *status.Status {
 	info := retryInfos.Get().(*retryInfo)
 	defer retryInfos.Put(info)
@@ -82,6 +87,7 @@ func presentable(text string) string {
 // maxText is how many bytes of a refusal's text and reason a status takes.
 const maxText = 1024
 
+// timeoutStatus returns the status of a Timeout of after that has ended an RPC.
 func timeoutStatus(after time.Duration) *status.Status {
 	return newStatus(codes.DeadlineExceeded, "turret: timeout of "+after.String()+" exceeded", reasonTimeout)
 }

@@ -40,6 +40,7 @@ func (r RPC) LogValue() slog.Value {
 }
 
 // extra is copied, never changed in place, when one of its fields is set.
+// An RPC without any of it costs one pointer.
 type extra struct {
 	options  []grpc.CallOption // behind the caller's own
 	wrap     *wrapping         // around the messages of a stream
@@ -52,6 +53,8 @@ type extra struct {
 }
 
 // with returns a copy of r whose extra was changed by set.
+// The copy and its extra are one allocation. What the fields point to is shared with
+// the original: set must not change it in place.
 func (r *RPC) with(set func(*extra)) *RPC {
 	c := &struct {
 		RPC
@@ -136,6 +139,8 @@ func (r *RPC) added() []grpc.CallOption {
 	return r.more.options
 }
 
+// wrapping returns the wrappings that layers have put around the stream's messages; nil
+// if there are none.
 func (r *RPC) wrapping() *wrapping {
 	if r.more == nil {
 		return nil
@@ -179,6 +184,8 @@ func (r *RPC) end() leaf {
 }
 
 // tell tells e, which must not be used afterwards, to the observers of r.
+// The names of Named layers stand in the same list as the observers, in the order of
+// the layers: each name changes what the observers outside of it see.
 func (r *RPC) tell(ctx context.Context, e *Event) {
 	if r.more == nil {
 		return

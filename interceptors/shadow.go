@@ -30,6 +30,8 @@ type shadowService struct {
 	gate turret.Gate
 }
 
+// Leave runs on every way out, with Failure where the call panicked, as for a gate that
+// is enforced: the gate learns the same either way.
 func (s *shadowService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
 	ticket, refused := s.gate.TryEnter(ctx)
 	if refused != nil {
@@ -47,6 +49,7 @@ func (s *shadowService) Call(ctx context.Context, rpc *RPC) (reply any, err erro
 	return reply, err
 }
 
+// shadowEvent returns the event of a refusal that was not enforced.
 func shadowEvent(err error) *Event {
 	e := &Event{Kind: EventShadow, Layer: "shadow", Err: err}
 	if r, ok := errors.AsType[*turret.Refusal](err); ok {
@@ -79,6 +82,8 @@ type shadowTimeout struct {
 	d time.Duration
 }
 
+// It needs no timer: how long the RPC took is known at its end. An RPC whose own
+// deadline is earlier would have been ended by that.
 func (s *shadowTimeout) Call(ctx context.Context, rpc *RPC) (any, error) {
 	start := time.Now()
 	reply, err := s.Service.Call(ctx, rpc)

@@ -52,6 +52,7 @@ func newStreamClient(rpc RPC, desc *grpc.StreamDesc, cc *grpc.ClientConn, stream
 type streamClient struct {
 	RPC
 
+	// What NewStream was called with. They do not change.
 	desc     *grpc.StreamDesc
 	conn     *grpc.ClientConn
 	streamer grpc.Streamer
@@ -64,7 +65,10 @@ type streamClient struct {
 	receiving          atomic.Int32 // how many RecvMsg run without mu: 1 at most, for callers that keep gRPC's rules
 	ending             atomic.Bool  // the leaf waits for receiving to be 0
 
-	mu          sync.Mutex
+	// mu guards everything below, and the fields of attempts and of the replay.
+	mu sync.Mutex
+	// changed is broadcast at every change that a wait may be for. Several goroutines
+	// wait for different things: the leaf, open, and methods of the caller.
 	changed     sync.Cond
 	opening     *attempt // to be opened by the caller's goroutine, in open
 	current     *attempt // what the caller's methods work on; nil before the first is open
@@ -74,16 +78,21 @@ type streamClient struct {
 	halfClosed  bool     // CloseSend was called
 	waiting     int      // methods of the caller that wait for a change
 
+	// How the stack ended.
 	returned bool  // the stack has returned
 	err      error // then: its error, as a status
 	failed   any   // then: its panic or goexit, until a method of the caller takes it
 
+	// attempts counts those begun. last is the one that was begun last, which need not be
+	// current: it may not be open yet.
 	attempts   int
 	last       *attempt
 	first      attempt // in place: most streams have no other
 	openFailed bool    // the last attempt did not open
 	replay     *replay // nil unless a layer asked to repeat the stream
-	tried      *attempts.Record
+	// tried is made with the first attempt, and shared with the balancer's picker, so that
+	// further attempts go to other endpoints.
+	tried *attempts.Record
 }
 
 // open is the caller's part of NewStream: it opens the attempts that the leaf
@@ -128,6 +137,9 @@ func (c *streamClient) stopOpening() {
 }
 
 // outside returns the stream as the caller is to see it.
+// Wrappings of layers outside the one that repeats are put around the whole stream,
+// because they must see each message of the caller once. Those inside are put around
+// each attempt, in attempt.open.
 func (c *streamClient) outside() grpc.ClientStream {
 	if c.replay == nil || c.replay.outside == nil {
 		return c
@@ -175,6 +187,8 @@ func (e *ending) catch() {
 }
 
 // callOnFinish calls the caller's OnFinish options, which may panic or exit too.
+// An OnFinish that panics takes the place of the ending, so that the panic goes on in
+// the caller's goroutine, as that of a layer does.
 func (c *streamClient) callOnFinish(e *ending) {
 	defer e.catch()
 	before := *e
@@ -186,6 +200,8 @@ func (c *streamClient) callOnFinish(e *ending) {
 }
 
 // checked returns err, the stack's, or what is wrong with its end.
+// A layer that returns while the stream is open breaks the contract of Call: the
+// caller gets INTERNAL.
 func (c *streamClient) checked(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,6 +268,7 @@ func (c *streamClient) leavesWriter() bool {
 }
 
 // awaitReturn waits until the stack of c has returned.
+// Unlike wait it takes no panic over: that is for a method of c's own caller.
 func (c *streamClient) awaitReturn() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -42,6 +42,10 @@ type attempt struct {
 }
 
 // call makes one attempt, from its opening to its end.
+// It is called by the innermost layer, on the goroutine of run: once, or again by a
+// Retry while nothing has reached the caller. The mutex is held throughout but for
+// the waits and while methods of gRPC run, so that attempts cannot overlap. A call
+// after the commit, as a layer may make that ignores Committed, sends nothing.
 func (c *streamClient) call(ctx context.Context, rpc *RPC) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,6 +60,7 @@ func (c *streamClient) call(ctx context.Context, rpc *RPC) (any, error) {
 	c.calling = true
 	defer func() { c.calling = false }()
 	a := c.newAttempt(ctx, rpc)
+	// A repeated attempt that did not win must not live on: its context ends here.
 	if a.cancel != nil {
 		defer a.cancel()
 	}
@@ -67,6 +72,7 @@ func (c *streamClient) call(ctx context.Context, rpc *RPC) (any, error) {
 	return nil, c.awaitEnd(a)
 }
 
+// adopt runs rpc through a's stream interceptor: see adoptedStream.
 func (c *streamClient) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, error) {
 	if a.streamClient == nil {
 		return a.Service.Call(ctx, rpc)
@@ -74,24 +80,28 @@ func (c *streamClient) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, er
 	return nil, adoptStream(ctx, rpc, c, a)
 }
 
+// newReply returns nil: a stream's result is its messages.
 func (c *streamClient) newReply() any { return nil }
 
 func (c *streamClient) callOptions() []grpc.CallOption { return c.opts }
 
 func (c *streamClient) target() string { return targetOf(c.conn) }
 
+// repeated reports whether a layer has asked to repeat the stream.
 func (c *streamClient) repeated() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.replay != nil
 }
 
+// isCommitted reports whether something of the stream has reached the caller.
 func (c *streamClient) isCommitted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.committed
 }
 
+// Streams are not hedged: messages that two servers answer cannot be merged.
 func (c *streamClient) hedge(*RPC) *repetition { return nil }
 
 func (c *streamClient) fork(*RPC, int) (*RPC, bool) { return nil, false }
@@ -111,6 +121,7 @@ func (c *streamClient) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 	c.attempts++
 	c.last = a
 	a.of, a.rpc = c, rpc
+	// Room for two more: OnFinish, and the codec of prepare.
 	a.opts = append(rpc.options(c.opts, 2), grpc.OnFinish(a.onFinish))
 	if c.replay != nil {
 		ctx, a.cancel = context.WithCancel(ctx)
@@ -122,6 +133,8 @@ func (c *streamClient) newAttempt(ctx context.Context, rpc *RPC) *attempt {
 
 // openSomewhere opens a: on the caller's goroutine while NewStream waits for a
 // stream, else here. It requires c.mu.
+// NewStream's goroutine opens attempts until one is current. Later ones, of a stream
+// that the caller has already, are opened here.
 func (c *streamClient) openSomewhere(a *attempt) error {
 	switch {
 	case c.current != nil:
@@ -143,6 +156,8 @@ func (c *streamClient) openSomewhere(a *attempt) error {
 
 // openAttempt opens a and makes it current. It requires c.mu, and releases it
 // meanwhile.
+// An attempt that fails to open is not shown to the caller. Without a replay the
+// stream is committed at once, since no attempt can follow.
 func (c *streamClient) openAttempt(a *attempt) {
 	stream, err := a.open()
 	if err != nil {
@@ -159,6 +174,8 @@ func (c *streamClient) openAttempt(a *attempt) {
 
 // open opens the stream of gRPC, or that of an adopted interceptor. It requires
 // the mutex, and releases it meanwhile.
+// The mutex is released because streamers block: for a connection, for room in an
+// interceptor, or on flow control.
 func (a *attempt) open() (grpc.ClientStream, error) {
 	c := a.of
 	c.mu.Unlock()
@@ -179,6 +196,9 @@ func (a *attempt) open() (grpc.ClientStream, error) {
 
 // onFinish is the grpc.OnFinish of the attempt. It may be called before the
 // streamer has returned, and more than once.
+// gRPC calls it from the goroutine that notices the end: of a method, of the
+// transport's reader, or of a watcher of the context. Methods of the stream may still
+// be running then. A success is final: the messages before it may have been read.
 func (a *attempt) onFinish(err error) {
 	c := a.of
 	if c.lastAttempt() == a { // else the record is about a later one by now
@@ -195,6 +215,7 @@ func (a *attempt) onFinish(err error) {
 
 // end ends the attempt with the status err, if it has not ended. It requires
 // the mutex.
+// io.EOF is a success: RecvMsg returns it for OK.
 func (a *attempt) end(err error) {
 	if a.ended {
 		return
@@ -212,11 +233,14 @@ func (a *attempt) end(err error) {
 func (c *streamClient) awaitEnd(a *attempt) error {
 	for !a.ended || a.running > 0 && !c.committed || c.mayShow(a) {
 		if a.ended && !a.settled && a.cancel != nil {
+			// Only attempts of repeated streams can be cancelled alone.
 			a.cancel() // an interceptor below ended it; else SendMsg might run for ever
 		}
 		c.changed.Wait()
 	}
 	a.decided = true
+	// gRPC may still write to the variables of an attempt that it has not reported, so
+	// that they cannot be read; there is no trailer either.
 	if !a.settled {
 		return a.err
 	}
@@ -231,6 +255,7 @@ func (c *streamClient) awaitEnd(a *attempt) error {
 // context ends in the moment in which the server's status arrives, gRPC reports the
 // context's end to OnFinish and the server's status to RecvMsg. What the caller gets
 // decides. It requires c.mu.
+// ending tells recvFast, which takes no mutex, that the leaf waits for it.
 func (c *streamClient) mayShow(a *attempt) bool {
 	if !a.endedByContext() {
 		return false
@@ -264,6 +289,7 @@ func (a *attempt) show(err error) {
 
 // trailer returns the trailer of a where it may be needed, for the pushback in
 // it. It requires the mutex, and that OnFinish has reported the end.
+// gRPC allows Trailer only after the end. Without a replay no layer obeys a pushback.
 func (a *attempt) trailer() (md metadata.MD) {
 	if a.err == nil || a.stream == nil || a.of.replay == nil {
 		return nil
@@ -273,6 +299,8 @@ func (a *attempt) trailer() (md metadata.MD) {
 }
 
 // commit makes the current attempt the last one. It requires c.mu.
+// From here on the caller's methods take the fast paths. Sending waits until the
+// replay into the current attempt is over: messages must keep their order.
 func (c *streamClient) commit() {
 	if c.committed {
 		return
@@ -294,6 +322,8 @@ func (c *streamClient) sendFast() {
 
 // unlocked runs f as a method that runs on a. It requires the mutex, and releases
 // it meanwhile.
+// While running is above 0 the leaf does not decide on a further attempt: f may still
+// bring something that reaches the caller. A panic of f leaves the count right.
 func (a *attempt) unlocked(f func()) {
 	a.running++
 	a.of.mu.Unlock()

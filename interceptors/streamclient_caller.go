@@ -12,6 +12,9 @@ import (
 
 // RecvMsg receives a message. Its error is the end of the stream, with the
 // stack's verdict.
+// The fast path takes no mutex for a message in the middle of a server's stream. The
+// end, and the one response of a method that has one, are shown to the stack first:
+// the caller gets them when the outermost layer has returned.
 func (c *streamClient) RecvMsg(m any) error {
 	if !c.fastRecv.Load() {
 		return c.recvSlow(m)
@@ -28,6 +31,9 @@ func (c *streamClient) RecvMsg(m any) error {
 
 // recvFast receives m from the attempt that counts. The leaf waits for it if the
 // stream ends meanwhile, see awaitEnd.
+// current does not change once fastRecv is true, so that it can be read without the
+// mutex. receiving is counted before RecvMsg runs and after it has returned, and the
+// leaf reads it after it has set ending: one of the two sees the other.
 func (c *streamClient) recvFast(m any) error {
 	c.receiving.Add(1)
 	defer func() {
@@ -41,6 +47,9 @@ func (c *streamClient) recvFast(m any) error {
 }
 
 // recvSlow is RecvMsg for a stream that is not committed, or that has ended.
+// It waits while the current attempt has failed and another may follow. When the
+// stack has returned without error, gRPC's stream decides what further calls
+// return.
 func (c *streamClient) recvSlow(m any) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,6 +74,8 @@ func (c *streamClient) recvSlow(m any) error {
 // stream had reached the caller: m is to be received from what follows. It
 // requires c.mu.
 func (c *streamClient) recvOn(a *attempt, m any) (again bool, err error) {
+	// A message that an attempt in vain left in m is taken out again below, because
+	// the next attempt's must not be merged into it.
 	var was any
 	if !c.committed {
 		was = snapshot(m)
@@ -96,6 +107,8 @@ func (c *streamClient) received(err error) error {
 // finalError waits until the stack has returned, and returns what the method
 // returns that showed the end of the stream with err; nil is the one message of a
 // single response. An error of the stack comes first, then err. It requires c.mu.
+// This is where a method that has seen the end waits for the layers: their verdict,
+// such as a Timeout's status, takes the place of gRPC's.
 func (c *streamClient) finalError(err error) error {
 	c.current.end(err)
 	for !c.returned {
@@ -109,6 +122,8 @@ func (c *streamClient) finalError(err error) error {
 
 // SendMsg sends a message. io.EOF says that the stream has ended, as in gRPC;
 // RecvMsg says how.
+// An error other than io.EOF is a local one (the message cannot be encoded, or is too
+// large). gRPC has ended the stream with it, and the stack's verdict follows.
 func (c *streamClient) SendMsg(m any) error {
 	if !c.fastSend.Load() {
 		return c.sendSlow(m)
@@ -123,6 +138,8 @@ func (c *streamClient) SendMsg(m any) error {
 }
 
 // sendSlow is SendMsg for a stream that is not committed, or that has ended.
+// It waits while a replay runs, which must be over before a new message may follow,
+// and while the attempt has failed and another may follow.
 func (c *streamClient) sendSlow(m any) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,6 +196,7 @@ func (c *streamClient) sendOn(a *attempt, m any) (again bool, err error) {
 // sendAndKeep sends m on a, and keeps it if that succeeds. If it cannot be kept
 // the stream is committed, unless a ended before m was even encoded: then it
 // reports that m is late, and is to be sent on what follows. It requires c.mu.
+// The bytes come from the codec, which runs inside SendMsg: see replay.Marshal.
 func (c *streamClient) sendAndKeep(a *attempt, m any) (late bool, err error) {
 	c.replay.take(m)
 	defer c.replay.release()
@@ -203,6 +221,7 @@ func (c *streamClient) learnEnd(a *attempt) {
 	if a.ended || c.committed {
 		return
 	}
+	// learning keeps RecvMsg, SendMsg and Header of the caller waiting meanwhile.
 	a.learning = true
 	defer func() {
 		a.learning = false
@@ -221,6 +240,8 @@ func (c *streamClient) awaitReceive(a *attempt) {
 
 // CloseSend closes the sending side, now or after the replay into the next
 // attempt. It never fails and never waits.
+// gRPC's CloseSend is called with the mutex released, by closeSend, which is deferred
+// here and so runs before the unlock.
 func (c *streamClient) CloseSend() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -234,6 +255,8 @@ func (c *streamClient) CloseSend() error {
 
 // Header returns the header that the server sent; nil if the stream ended
 // without one.
+// A header that is shown commits the stream, as a message does. gRPC's Header waits
+// for the server, so that it runs without the mutex.
 func (c *streamClient) Header() (metadata.MD, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,6 +299,8 @@ func (c *streamClient) headerEnded(md metadata.MD, err error) error {
 }
 
 // Trailer returns the trailer that the server sent.
+// Callers may ask only after the end, as in gRPC. Asking earlier commits the
+// stream.
 func (c *streamClient) Trailer() metadata.MD {
 	if a := c.commitNow(); a != nil && !c.endedUnseen(a) {
 		return a.stream.Trailer()
@@ -292,6 +317,7 @@ func (c *streamClient) endedUnseen(a *attempt) bool {
 }
 
 // Context returns the context of the stream.
+// It belongs to one attempt, so that asking for it commits the stream.
 func (c *streamClient) Context() context.Context {
 	if a := c.commitNow(); a != nil {
 		return a.stream.Context()

@@ -48,6 +48,9 @@ type kept struct {
 
 // repeat prepares the stream for more than one attempt. Of several layers that
 // repeat it, the outermost prepares it.
+// A stream whose first attempt has begun cannot be prepared any more, since what was
+// sent has not been kept. wrapping is remembered as it is at the layer that repeats,
+// to know which wrappings are outside of it.
 func (c *streamClient) repeat(rpc *RPC, limit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,6 +89,8 @@ func (r *replay) prepare(a *attempt) {
 	}
 }
 
+// wrappedOutside returns the wrappings that each attempt must leave out. It may be
+// called on a nil replay: nothing is left out then.
 func (r *replay) wrappedOutside() *wrapping {
 	if r == nil {
 		return nil
@@ -102,6 +107,9 @@ func (r *replay) Unmarshal(data mem.BufferSlice, v any) error { return r.inner.U
 
 // Marshal encodes v. Until the stream is committed it also keeps a reference to
 // the bytes, which it shares with gRPC, or returns those that were kept.
+// gRPC calls it on the goroutine of SendMsg, with no lock of c held: the mutex is taken
+// for short moments, to read and to write what is being sent. Bytes are counted: each
+// holder of a reference frees its own.
 func (r *replay) Marshal(v any) (mem.BufferSlice, error) {
 	if r.of.fastSend.Load() {
 		return r.inner.Marshal(v)
@@ -152,6 +160,8 @@ func (r *replay) current() sending {
 }
 
 // capture takes over data, the bytes of the message that is being sent.
+// The earlier bytes are freed where an interceptor has sent several messages for one:
+// what is kept is what the caller sent last.
 func (r *replay) capture(data mem.BufferSlice) {
 	r.of.mu.Lock()
 	defer r.of.mu.Unlock()
@@ -176,6 +186,7 @@ const entryCost = 96
 // keep keeps the message that was sent, whose bytes are known. It reports false
 // if too much is kept: as many bytes as the limit, and as much again for what the
 // messages cost beside their bytes, are not too much.
+// s.data is handed to the list, which frees it in drop; release must not.
 func (r *replay) keep() bool {
 	s := &r.sending
 	r.size += s.data.Len()
@@ -187,6 +198,8 @@ func (r *replay) keep() bool {
 // tight returns data, or a copy of it, for which it frees data, if data holds more
 // than twice the memory that it needs: gRPC's pools have buffers of a few sizes
 // only, so that 40 KiB take a megabyte.
+// The copy belongs to no pool. 1 KiB more is always allowed: copying small messages
+// would cost more than they hold.
 func tight(data mem.BufferSlice) mem.BufferSlice {
 	held := 0
 	for _, b := range data {
@@ -209,6 +222,8 @@ func (r *replay) release() {
 }
 
 // drop gives all bytes back.
+// It requires the mutex. After it the codec keeps nothing: the stream is committed, or
+// over.
 func (r *replay) drop() {
 	if r == nil {
 		return
@@ -244,6 +259,8 @@ func (c *streamClient) replayInto(a *attempt) {
 // sendAgain sends a kept message on a, without c.mu, which it requires. An error
 // needs no further report: a local one has ended the attempt, and io.EOF is
 // looked into.
+// Messages are decoded again for interceptors inside. What gRPC sends is the bytes
+// that were kept: retake makes Marshal return them.
 func (c *streamClient) sendAgain(a *attempt, k kept) {
 	m := c.replay.decoded(k)
 	c.replay.retake(m, k)

@@ -43,6 +43,8 @@ type traceService struct {
 	name   string // given by Named; empty: none
 }
 
+// A span that is not recorded costs no more than its start: the RPC goes on as it is,
+// and no event is looked at. One that is recorded also ends when a panic passes.
 func (s *traceService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	ctx, span := s.start(ctx, rpc)
 	if !span.IsRecording() {
@@ -81,12 +83,14 @@ func (s *traceService) start(ctx context.Context, rpc *RPC) (context.Context, tr
 	return s.inject(ctx), span
 }
 
+// inject writes the span's context into the metadata that the client sends.
 func (s *traceService) inject(ctx context.Context) context.Context {
 	o := outgoing{ctx: ctx}
 	s.tracer.Inject(ctx, &o)
 	return o.context()
 }
 
+// rename is called by Named, before the first RPC.
 func (s *traceService) rename(name string) { s.name = name }
 
 func (s *traceService) String() string { return "trace" }

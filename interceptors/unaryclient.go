@@ -14,6 +14,9 @@ import (
 )
 
 // invokeUnary sends an RPC through the layers of e, to invoker.
+// It is the body of a stack's unary client interceptor, and of the invoker that an
+// adopted interceptor gets. The RPC and its leaf are one allocation. It is not taken
+// from a pool: a layer may keep the RPC, and must find it unchanged.
 func invokeUnary(ctx context.Context, e *entry, rpc RPC, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	c := newUnaryClient(e)
 	c.RPC = rpc
@@ -27,6 +30,8 @@ func invokeUnary(ctx context.Context, e *entry, rpc RPC, reply any, cc *grpc.Cli
 
 // newUnaryClient returns an empty unaryClient. Where RPCs are prepared for more than
 // one attempt it has the space for that in the same allocation.
+// Whether that is so is learned from the RPCs before it: see entry.repeats. The
+// first one that needs the space allocates it by itself.
 func newUnaryClient(e *entry) *unaryClient {
 	if !e.repeats.Load() {
 		return &unaryClient{entry: e}
@@ -41,6 +46,7 @@ func newUnaryClient(e *entry) *unaryClient {
 
 // unaryClient is a unary RPC of a client, and the leaf of its stack.
 type unaryClient struct {
+	// RPC is what the layers see; its leaf is the unaryClient itself.
 	RPC
 
 	entry      *entry
@@ -53,6 +59,8 @@ type unaryClient struct {
 }
 
 // run runs the layers, and puts the reply where the caller wants it.
+// The error becomes a status here, at the edge, and nowhere before: layers and the
+// caller's errors.Is see causes.
 func (c *unaryClient) run(ctx context.Context) error {
 	got, err := c.entry.Call(ctx, &c.RPC)
 	if err == nil {
@@ -73,6 +81,9 @@ func (c *unaryClient) runAndReport(ctx context.Context, onFinish []func(error)) 
 }
 
 // deliver puts the reply that the stack returned where the caller wants it.
+// Layers nearly always return the caller's own reply message, which gRPC has filled.
+// A layer that answers by itself (a cache) returns another one, whose contents are
+// copied.
 func (c *unaryClient) deliver(got any) error {
 	if sameMessage(got, c.reply) || setMessage(c.reply, got) {
 		return nil
@@ -80,10 +91,14 @@ func (c *unaryClient) deliver(got any) error {
 	return status.Errorf(codes.Internal, "turret: %s: a layer returned a reply of type %s, want %s", c.Method, typeName(got), typeName(c.reply))
 }
 
+// call sends the RPC by gRPC's invoker, which is behind the innermost layer. It is
+// called once, unless repeat or hedge has prepared c for several attempts.
 func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 	if c.repetition != nil {
 		return c.attempt(ctx, rpc)
 	}
+	// Without options of layers the caller's slice is passed on as it is: gRPC reads
+	// it only.
 	opts := c.opts
 	if len(rpc.added()) > 0 {
 		opts = rpc.options(opts, 0)
@@ -95,6 +110,8 @@ func (c *unaryClient) call(ctx context.Context, rpc *RPC) (any, error) {
 }
 
 // attempt is call for an RPC that may be called again.
+// The trailer of each attempt is asked for, because a server says there when to
+// come back.
 func (c *unaryClient) attempt(ctx context.Context, rpc *RPC) (any, error) {
 	opts, trailer := c.repetition.begin(rpc, c.opts, c.reply)
 	ctx = c.repetition.in(ctx)
@@ -118,6 +135,9 @@ func targetOf(cc *grpc.ClientConn) string {
 	return cc.Target()
 }
 
+// repeat prepares c for attempts one after the other. limit is for streams: a unary
+// request is kept by the caller anyway. A second Retry inside the first one finds c
+// prepared, and changes nothing.
 func (c *unaryClient) repeat(rpc *RPC, _ int) {
 	switch {
 	case c.repetition != nil:
@@ -125,6 +145,7 @@ func (c *unaryClient) repeat(rpc *RPC, _ int) {
 	case c.space != nil:
 		c.repetition = c.space
 	default:
+		// The next RPCs of the same stack will need it too.
 		c.entry.repeats.Store(true)
 		c.repetition = new(repetition)
 	}
@@ -133,12 +154,15 @@ func (c *unaryClient) repeat(rpc *RPC, _ int) {
 
 func (c *unaryClient) repeated() bool { return c.repetition != nil }
 
+// restore is called between two attempts, when none runs.
 func (c *unaryClient) restore() {
 	if c.repetition != nil {
 		c.repetition.restore(c.reply)
 	}
 }
 
+// isCommitted is false throughout: the reply reaches the caller when the stack has
+// returned, after the last attempt.
 func (c *unaryClient) isCommitted() bool { return false }
 
 // hedge notes the type of the reply, for emptyReply. A message of protobuf keeps
@@ -154,6 +178,9 @@ func (c *unaryClient) hedge(rpc *RPC) *repetition {
 
 // fork gives the attempt a leaf of its own, and so a reply and variables of its
 // own.
+// It returns false where no second reply can be made. Invariant: an attempt writes
+// only to its own reply and variables, so that the loser of a hedge, which may still
+// be writing when the winner returns, cannot be seen by the caller.
 func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 	reply := c.emptyReply()
 	if reply == nil {
@@ -168,6 +195,7 @@ func (c *unaryClient) fork(rpc *RPC, attempt int) (*RPC, bool) {
 	}{client: unaryClient{RPC: *rpc, entry: c.entry, reply: reply, conn: c.conn, invoker: c.invoker}}
 	fork, r := &f.client, &f.space
 	fork.leaf, fork.repetition = fork, r
+	// Never none, which is shared: the variables of this attempt are its own.
 	r.destinations = new(destinations)
 	fork.Attempt += attempt
 	before := c.repetition.variables
@@ -195,6 +223,8 @@ func (c *unaryClient) emptyReply() any {
 	return newMessage(c.reply)
 }
 
+// adopt calls the interceptor with the options as the layers outside have made
+// them. What the layers inside add reaches gRPC through the interceptor's invoker.
 func (c *unaryClient) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, error) {
 	if a.unaryClient == nil {
 		return a.Service.Call(ctx, rpc)
@@ -211,6 +241,7 @@ func (c *unaryClient) adopt(ctx context.Context, rpc *RPC, a *adopted) (any, err
 // time that the interceptor calls its invoker, an RPC with a leaf of its own
 // goes through the layers inside.
 type adoptedCall struct {
+	// They decide whether the error may say that nothing was sent.
 	passages
 
 	layer *adopted
@@ -220,6 +251,9 @@ type adoptedCall struct {
 }
 
 // invoke is the invoker that the interceptor gets.
+// An interceptor may call it several times, one after the other or side by side,
+// with another method, request, reply or connection. Each call is an attempt of its
+// own to the layers inside.
 func (c *adoptedCall) invoke(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
 	rpc := c.rpc.inside(nil)
 	rpc.Method, rpc.Request = method, req
@@ -231,6 +265,8 @@ func (c *adoptedCall) invoke(ctx context.Context, method string, req, reply any,
 
 // send is the invoker behind the layers inside. To a Retry outside, it is that
 // of an attempt, unless another one is running: the interceptor hedges.
+// Attempts side by side cannot share the repetition of the RPC outside, which
+// expects one at a time: those beside the first are sent as they are.
 func (c *adoptedCall) send(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
 	r := c.outer.repetition
 	if r == nil || !c.alone.TryLock() {

@@ -61,6 +61,8 @@ type tries struct {
 
 // carried returns ctx with t's record. It is called before attempts run side by
 // side, and by each attempt, which then finds the record there.
+// The writes to t.record need no lock: the first call comes before attempts run side
+// by side. Without a balancer of this module in the program no record is made.
 func (t *tries) carried(ctx context.Context) context.Context {
 	switch {
 	case t.record == nil && !attempts.Expected():
@@ -77,6 +79,7 @@ func (t *tries) carried(ctx context.Context) context.Context {
 
 // init makes r ready for its first attempt. added are the options of layers
 // outside.
+// The variables are read now, before gRPC can write to them.
 func (r *repetition) init(callers, added []grpc.CallOption, reply any, of *tries) {
 	r.of = of
 	variables, was := appendVariables(appendVariables(nil, callers), added), snapshot(reply)
@@ -84,6 +87,7 @@ func (r *repetition) init(callers, added []grpc.CallOption, reply any, of *tries
 	case r.destinations != nil:
 		r.variables, r.replyWas = variables, was
 	case variables == nil && was == nil:
+		// Nothing to put back: all such RPCs share one empty value.
 		r.destinations = none
 	default:
 		r.destinations = &destinations{variables: variables, replyWas: was}
@@ -101,6 +105,8 @@ func (r *repetition) begin(rpc *RPC, callers []grpc.CallOption, reply any) ([]gr
 
 // next is begin for an adopted interceptor that calls its invoker again: it may
 // want what the attempt before has left, so that nothing is restored.
+// The slice is clipped, so that an interceptor that appends to it does not write
+// into what a later attempt uses.
 func (r *repetition) next(callers, added []grpc.CallOption) (opts []grpc.CallOption, trailer *metadata.MD) {
 	t := &r.first
 	if r.attempts > 0 {
@@ -113,6 +119,8 @@ func (r *repetition) next(callers, added []grpc.CallOption) (opts []grpc.CallOpt
 }
 
 // in returns ctx as the attempt that has begun is to see it.
+// begun counts the attempts of all copies, so that each attempt of a hedge has a
+// number of its own in the header.
 func (r *repetition) in(ctx context.Context) context.Context {
 	ctx = r.of.carried(ctx)
 	if before := int(r.of.begun.Add(1)) - 1; before > 0 {
@@ -122,6 +130,7 @@ func (r *repetition) in(ctx context.Context) context.Context {
 }
 
 // restore puts back what an attempt has left in the variables and in the reply.
+// It requires that no attempt runs: gRPC writes to both until the attempt is over.
 func (r *repetition) restore(reply any) {
 	storeAll(r.variables)
 	restoreReply(reply, r.replyWas)

@@ -16,6 +16,8 @@ import (
 // attempt's options write to the value, and store copies it to the caller once
 // it is known that this attempt counts.
 type variable struct {
+	// Either md or peer is set: it is the caller's variable, and the field beside it is
+	// the value.
 	trailer   bool // md is of grpc.Trailer, not of grpc.Header
 	md        *metadata.MD
 	mdValue   metadata.MD
@@ -98,6 +100,8 @@ func storeAll(vs []variable) {
 }
 
 // redirect makes opts write to the values of vs instead of to the variables.
+// It changes opts in place. An option whose variable vs lacks, of a layer inside a
+// Retry for example, keeps its variable.
 func redirect(opts []grpc.CallOption, vs []variable) {
 	for i, o := range opts {
 		v, ok := variableOf(o)
@@ -113,6 +117,8 @@ func redirect(opts []grpc.CallOption, vs []variable) {
 // divert returns a copy of opts that writes to new variables' values, and the
 // new variables. Their values begin with those of before, as far as it has them:
 // an attempt may be writing to the caller's variables now.
+// The new variables are pointers: options hold the addresses of their values, which a
+// growing slice would move away.
 func divert(opts []grpc.CallOption, before []variable) (_ []grpc.CallOption, own []*variable) {
 	opts = slices.Clone(opts)
 	for i, o := range opts {

@@ -30,6 +30,7 @@ type warning struct{ reported atomic.Bool }
 // report logs text with slog's default logger, and tells it as an event to the
 // observers of rpc, unless that was done before.
 func (w *warning) report(ctx context.Context, rpc *RPC, layer, reason, text string) {
+	// Loading first keeps the line of memory shared between processors once it is true.
 	if w.reported.Load() || w.reported.Swap(true) {
 		return
 	}
@@ -47,6 +48,7 @@ type sides struct {
 // that a handler makes then wait for the room that the handler holds.
 func (s *sides) note(ctx context.Context, side Side, method string, layers []Service) {
 	bit := uint32(1) << side
+	// Either the side was noted before, or it is the first side of the stack.
 	if s.seen.Load()&bit != 0 || s.seen.Or(bit)&^bit == 0 {
 		return
 	}
