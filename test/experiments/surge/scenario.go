@@ -34,7 +34,7 @@ type Scenario struct {
 	Deadline  time.Duration // of each call; 0: 100 ms
 	Work      func(r *rand.Rand) time.Duration
 	Server    func() Server
-	Changes   float64       // what the server is told to change by in the event; 0: nothing
+	Changes   float64       // by how much the server is asked to change in the event; 0: nothing
 	Elsewhere time.Duration // what a call waits for in the event, beside its work
 	Hanging   float64       // part of the calls that hang in the event until their deadline
 	Streams   float64       // part of the calls that are streams, which live for 5 s and do nothing

@@ -95,7 +95,7 @@ func (p *pool) begin(ctx context.Context) bool {
 	}
 }
 
-// next gives free workers to those who wait, with the mutex held.
+// next gives free workers to the calls that wait, with the mutex held.
 func (p *pool) next() {
 	for p.busy < p.workers && len(p.line) > 0 {
 		w := p.line[0]
