@@ -66,7 +66,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// pageReader reads the page as soon as it hears where it is, and then calls then.
+// pageReader reads the page once the output says where it is, and then calls then.
 type pageReader struct {
 	t    *testing.T
 	page string

@@ -78,7 +78,7 @@ func (r *report) page() []byte {
 	return b.Bytes()
 }
 
-// inSummary are the scenarios of the table of surges, and what is told of each.
+// inSummary are the scenarios of the table of surges, and the figure shown for each.
 var inSummary = []struct {
 	scenario, figure string
 	of               summary
