@@ -37,11 +37,13 @@ const (
 	busyCapacity = 200 // RPCs a second of a busy server
 )
 
-// A busy server has four workers.
+// A busy server has as many workers as workers has places, which take work for each
+// RPC.
 type busy struct {
 	echov1.UnimplementedEchoServiceServer
 
 	workers chan struct{}
+	work    time.Duration
 }
 
 func (b *busy) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.UnaryResponse, error) {
@@ -50,7 +52,7 @@ func (b *busy) Unary(ctx context.Context, _ *echov1.UnaryRequest) (*echov1.Unary
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	time.Sleep(busyWork)
+	time.Sleep(b.work)
 	<-b.workers
 	return &echov1.UnaryResponse{}, nil
 }
@@ -67,7 +69,7 @@ func startBusy(t *testing.T, c interceptors.CriticalityConfig) (got *atomic.Int6
 	server := interceptors.New(counts, interceptors.Criticality(c), interceptors.AdaptiveLimit(adaptive.Config{}))
 	p := wire.Start(t, wire.Config{
 		Register: func(s grpc.ServiceRegistrar) {
-			echov1.RegisterEchoServiceServer(s, &busy{workers: make(chan struct{}, 4)})
+			echov1.RegisterEchoServiceServer(s, &busy{workers: make(chan struct{}, 4), work: busyWork})
 		},
 		Server: server.ServerOptions(),
 	})

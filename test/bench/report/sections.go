@@ -52,6 +52,10 @@ var sections = []section{
 		text: "What it costs to say no, which is what an overloaded process does most. Turret's refusals are statuses with an ErrorInfo, and with a RetryInfo where the delay is known.",
 	},
 	{
+		benchmark: "RefusalOverLoopback", title: "A refusal over loopback", base: "refused by an interceptor",
+		text: "A unary RPC that a full server refuses, by an interceptor and in gRPC's tap handle, and one of 100 bytes that it answers. Client and server are in one process.",
+	},
+	{
 		benchmark: "EndToEnd", title: "A unary RPC over loopback", base: "bare",
 		text: "An echo of 100 bytes, client and server in one process; the caller has set a deadline. Unless it says otherwise a row has the same on both sides. On one processor it is steady; on several, what an RPC costs depends on whether its goroutines happen to wake each other across processors.",
 	},
