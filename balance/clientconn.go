@@ -32,6 +32,9 @@ type ClientConfig struct {
 	// endpoint is ready when its connection and its stack are. nil, and a nil
 	// stack: none.
 	Endpoint func(address string) *interceptors.Stack
+	// Weight returns the weight of an address, as [WithWeight] has it. It is called
+	// once for each address that is inserted, one at a time. nil: all have the same.
+	Weight func(address string) uint32
 	// WaitForReady makes RPCs wait for an endpoint that can be reached, unless they
 	// say otherwise (grpc.WaitForReady). Default call options of a connection come
 	// too late for that.
@@ -166,6 +169,9 @@ func (c *ClientConn) connect(address string) *member[*connection] {
 		stack = c.config.Endpoint(address)
 	}
 	made := dial(address, stack, c.reach, c.options)
+	if c.config.Weight != nil {
+		made.weight = c.config.Weight(address)
+	}
 	m := c.group.newMember(made, address)
 	made.endpoint, made.resolve = m.endpoint, c.resolve
 	if made.err == nil {

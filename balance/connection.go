@@ -25,6 +25,7 @@ type connection struct {
 	stack *interceptors.Stack // may be nil
 
 	// Set by connect before watch begins.
+	weight   uint32
 	endpoint *endpoint
 	reach    *reachability
 	resolve  func() // asks the source for new addresses; must not wait for RPCs
@@ -65,6 +66,9 @@ func target(address string) string {
 	}
 	return (&url.URL{Scheme: "passthrough", Path: "/" + address}).String() // a zone of IPv6 has a percent sign
 }
+
+// Weight returns the weight of the address; 0 counts as 1.
+func (c *connection) Weight() uint32 { return c.weight }
 
 // watch connects, again and again, until the connection is closed.
 // It is one goroutine for each connection. States that pass while it is at work are

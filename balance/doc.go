@@ -32,9 +32,8 @@
 // fields of [Config]. Where a parent policy knows other endpoints, [FailOver] lets
 // failures ban all, and hands the calls over to the parent's other children.
 //
-// Where the resolver gives endpoints different weights, as xDS does, the policy
-// draws each in proportion to its weight, and compares what is in flight in
-// relation to it. Endpoints of a [Balancer] and a [ClientConn] have no weights.
+// Where endpoints have different weights ([WithWeight], and xDS), each is drawn in
+// proportion to its weight, and what is in flight is compared in relation to it.
 //
 // # What is known of an endpoint
 //

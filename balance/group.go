@@ -71,7 +71,7 @@ func (g *group[K, S]) read(source discover.Source[K, *member[S]]) {
 // newMember returns the member of a service that the source has inserted, with nothing
 // known of it. name is for descriptions and transitions.
 func (g *group[K, S]) newMember(s S, name string) *member[S] {
-	return &member[S]{endpoint: newEndpoint(&g.pool, g.config, name), service: s}
+	return &member[S]{endpoint: newEndpoint(&g.pool, g.config, name), service: s, weight: weightOf(s)}
 }
 
 // dropped is called by the cache for each member that leaves it.

@@ -18,6 +18,7 @@ type member[S ready.Readier] struct {
 	*endpoint
 
 	service S
+	weight  float64 // at least 1
 	// uses is twice the number of calls that hold the member, and one more when
 	// it has gone: a call either holds it before that or does not get it.
 	uses    atomic.Int64
@@ -117,15 +118,15 @@ func (r *roster[K, S]) line(now int64) *lineup[K, S] {
 		members = slices.Clone(listed)
 		slices.SortFunc(members, func(a, b *ready.Member[K, *member[S]]) int { return cmp.Compare(a.Service.id, b.Service.id) })
 	}
-	choices := make([]choice, len(members))
+	choices, weights := make([]choice, len(members)), make([]float64, len(members))
 	for i, m := range members {
 		if s := m.Service; !s.seen {
 			s.seen = true
 			s.warmUp(now)
 		}
-		choices[i] = newChoice(m.Service.endpoint, i)
+		choices[i], weights[i] = newChoice(m.Service.endpoint, i), m.Service.weight
 	}
-	l := &lineup[K, S]{snapshot{choices: choices, config: r.config}, members, listed, now}
+	l := &lineup[K, S]{snapshot{choices: choices, weights: aliasOf(weights), config: r.config}, members, listed, now}
 	r.newest.Store(l)
 	r.count(len(members))
 	return l

@@ -335,21 +335,8 @@ func (p *policy) snapshot(states []endpointsharding.ChildState, number uint64) (
 		// bans compares how many are out with this.
 		p.ready = len(ready)
 	}
-	s := snapshot{choices: ready, config: p.config}
-	if weights = weights[:len(ready)]; !alike(weights) {
-		s.weights = newAlias(weights)
-	}
+	s := snapshot{choices: ready, weights: aliasOf(weights[:len(ready)]), config: p.config}
 	return s, pickers[:len(ready)]
-}
-
-// alike reports whether all weights are equal.
-func alike(weights []float64) bool {
-	for _, w := range weights {
-		if w != weights[0] {
-			return false
-		}
-	}
-	return true
 }
 
 // Metrics of the policy, for a stats.Handler of the channel that records them
