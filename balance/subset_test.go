@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/experimental/balancer/hostname"
 	"google.golang.org/grpc/resolver"
 
@@ -204,5 +205,25 @@ func TestSubsetIndexOfTheEnvironment(t *testing.T) {
 				t.Error("the environment wins over the configuration")
 			}
 		})
+	}
+}
+
+// BenchmarkSubsetUpdate is a resolver update of 10,000 endpoints of which a client
+// uses 20.
+func BenchmarkSubsetUpdate(b *testing.B) {
+	all := fakeconn.Endpoints(10_000)
+	_, policy, err := fakeconn.Start(balance.Name, `{"subset":{"size":20,"client":"7"}}`, all)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer policy.Close()
+	parsed, err := balancer.Get(balance.Name).(balancer.ConfigParser).ParseConfig([]byte(`{"subset":{"size":20,"client":"7"}}`))
+	if err != nil {
+		b.Fatal(err)
+	}
+	state := balancer.ClientConnState{ResolverState: resolver.State{Endpoints: all}, BalancerConfig: parsed}
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = policy.UpdateClientConnState(state)
 	}
 }
