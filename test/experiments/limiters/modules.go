@@ -128,10 +128,10 @@ func (p *processor) usage() int64 {
 // The averages of the modules, which they measure at the real processor.
 //
 //go:linkname kratosUsage github.com/go-kratos/aegis/ratelimit/bbr.gCPU
-var kratosUsage int64
+var kratosUsage int64 //nolint:modernize // it is the module's variable, of this type
 
 //go:linkname goZeroUsage github.com/zeromicro/go-zero/core/stat.cpuUsage
-var goZeroUsage int64
+var goZeroUsage int64 //nolint:modernize // it is the module's variable, of this type
 
 // kratos is bbr as kratos' middleware uses it, with its defaults.
 func kratos() func(surge.Scenario, func() time.Duration) surge.Door {

@@ -97,8 +97,6 @@ func (c check) by(policy string) check {
 	return c
 }
 
-func join(checks ...[]check) []check { return slices.Concat(checks...) }
-
 // surges are the targets of surges at a pool.
 func surges() []check {
 	return []check{

@@ -50,8 +50,10 @@ func pauses() experiment {
 	e := experiment{
 		id: "E7", title: "20 backends that pause for 200 ms every 5 to 10 s, 10 clients",
 		columns: []column{
-			{"p50", "p50 ms: median", median, false}, {"p99", "p99 ms: median", median, false},
-			{"p99.9", "p99.9 ms: median", median, false}, {"load", "backends get: most", most, false},
+			{"p50", "p50 ms: median", median, false},
+			{"p99", "p99 ms: median", median, false},
+			{"p99.9", "p99.9 ms: median", median, false},
+			{"load", "backends get: most", most, false},
 		},
 	}
 	byName := map[string]*sim.Policy{}
@@ -92,8 +94,10 @@ func twoServers() (all []experiment) {
 		e := experiment{
 			id: sc.ID, title: sc.Title,
 			columns: []column{
-				{"goodput", "goodput behind %: least", least, true}, {"reaches", "server behind gets: most", most, false},
-				{"wasted", "work wasted in front %: most", most, true}, {"alone", "calls for the first alone %: least", least, true},
+				{"goodput", "goodput behind %: least", least, true},
+				{"reaches", "server behind gets: most", most, false},
+				{"wasted", "work wasted in front %: most", most, true},
+				{"alone", "calls for the first alone %: least", least, true},
 			},
 		}
 		for i := range levelNames {
@@ -133,8 +137,10 @@ func throttles() experiment {
 	e := experiment{
 		id: sc.ID, title: sc.Title, mine: []string{limiters.Throttle},
 		columns: []column{
-			{"reaches", "server gets: most", most, false}, {"early", "in the first second: most", most, false},
-			{"goodput", "goodput %: least", least, true}, {"recovered", "recovered s: most", most, false},
+			{"reaches", "server gets: most", most, false},
+			{"early", "in the first second: most", most, false},
+			{"goodput", "goodput %: least", least, true},
+			{"recovered", "recovered s: most", most, false},
 		},
 		checks: []check{
 			atMost("reaches", 2.1).by(limiters.Throttle), atLeast("goodput", 0.98).by(limiters.Throttle),

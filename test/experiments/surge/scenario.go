@@ -84,15 +84,19 @@ func All() []Scenario {
 		{ID: "half", Title: "20 workers become 10, load 0.8", Normal: 0.8, After: 0.5, Changes: 0.5},
 		{ID: "halfcpu", Title: "4 cores become 2, load 0.8", Normal: 0.8, After: 0.5, Changes: 0.5, Work: two, Server: four, Room: 4},
 		{ID: "half2x", Title: "20 workers become 10, and load 2", Normal: 0.8, During: 2, After: 0.5, Changes: 0.5},
-		{ID: "slow10", Title: "a downstream becomes 10 times slower, with room for all", Normal: 1, Deadline: s1, Work: Millis(1),
-			Server: Downstream(4, 10*ms), Changes: 0.1, Elsewhere: 100 * ms, Room: 24},
+		{
+			ID: "slow10", Title: "a downstream becomes 10 times slower, with room for all", Normal: 1, Deadline: s1, Work: Millis(1),
+			Server: Downstream(4, 10*ms), Changes: 0.1, Elsewhere: 100 * ms, Room: 24,
+		},
 		{ID: "hang", Title: "a tenth of the calls hang until their deadline of 1 s", Normal: 0.7, Hanging: 0.1, Deadline: s1},
 		{ID: "n90", Title: "load 0.9 all the time", Normal: 0.9},
 		{ID: "mix-n", Title: "90 % of 2 ms, 10 % of 80 ms, load 0.7", Normal: 0.7, Deadline: 500 * ms, Work: mixed, Capacity: 20000 / 9.8},
 		{ID: "mix-2x", Title: "90 % of 2 ms, 10 % of 80 ms, load 2", Normal: 0.7, During: 2, Deadline: 500 * ms, Work: mixed, Capacity: 20000 / 9.8},
 		{ID: "streams-n", Title: "5 % are streams that live for 5 s", Normal: 0.7, Streams: 0.05},
-		{ID: "small-3x", Title: "2 workers of 100 ms, load 3 for 30 s", Normal: 0.7, During: 3, Event: 30 * s1, Deadline: s1, Capacity: 20,
-			Work: Millis(100), Server: Workers(2), Room: 2, Start: 20},
+		{
+			ID: "small-3x", Title: "2 workers of 100 ms, load 3 for 30 s", Normal: 0.7, During: 3, Event: 30 * s1, Deadline: s1, Capacity: 20,
+			Work: Millis(100), Server: Workers(2), Room: 2, Start: 20,
+		},
 		{ID: "cold-2x", Title: "begins under load 2", Normal: 2, During: 2},
 		{ID: "tenants", Title: "ten tenants, one asks for ten times as much, load 2", Normal: 0.7, During: 2, Tenants: 10},
 		{ID: "levels", Title: "four levels, load 3", Normal: 0.7, During: 3, Levels: true},
@@ -117,10 +121,14 @@ func Throttled() Scenario {
 func TwoServers() []Scenario {
 	const front, quiet, event = 2 * ms, 5 * s1, 6 * s1
 	return []Scenario{
-		Scenario{ID: "E8", Title: "two servers, four levels, three times what the second can do",
-			Normal: 0.7, During: 3, Capacity: 1000, Server: Workers(10), Levels: true, Front: front, Quiet: quiet, Event: event, Rest: s1}.Filled(),
-		Scenario{ID: "E8b", Title: "the same, and a seventh of the calls needs the first server alone",
-			Normal: 0.7 * 7 / 6, During: 3 * 7.0 / 6, Alone: 1.0 / 7, Capacity: 1000, Server: Workers(10), Levels: true, Front: front, Quiet: quiet, Event: event, Rest: s1}.Filled(),
+		Scenario{
+			ID: "E8", Title: "two servers, four levels, three times what the second can do",
+			Normal: 0.7, During: 3, Capacity: 1000, Server: Workers(10), Levels: true, Front: front, Quiet: quiet, Event: event, Rest: s1,
+		}.Filled(),
+		Scenario{
+			ID: "E8b", Title: "the same, and a seventh of the calls needs the first server alone",
+			Normal: 0.7 * 7 / 6, During: 3 * 7.0 / 6, Alone: 1.0 / 7, Capacity: 1000, Server: Workers(10), Levels: true, Front: front, Quiet: quiet, Event: event, Rest: s1,
+		}.Filled(),
 	}
 }
 
