@@ -27,9 +27,6 @@ const Throttle = "Throttle"
 func Throttles() []*surge.Limit {
 	return []*surge.Limit{
 		throttled(Throttle, turrets(throttle.Config{})),
-		throttled(Throttle+" (window 10 s)", turrets(throttle.Config{Window: 10 * time.Second})),
-		throttled(Throttle+" (window 30 s)", turrets(throttle.Config{Window: 30 * time.Second})),
-		throttled(Throttle+" (K 1.5)", turrets(throttle.Config{K: 1.5})),
 		throttled(Nothing, nil),
 		throttled("failsafe-go throttler", failsafeClient(time.Minute)),
 		throttled("failsafe-go throttler (1 s)", failsafeClient(time.Second)),

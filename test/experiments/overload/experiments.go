@@ -160,12 +160,7 @@ var few = map[string][]string{
 
 // overGRPC are the scenarios that are played over gRPC too, and the policies that
 // are.
-var overGRPC = map[string][]string{"e5-2x": someOverGRPC, "slow10": someOverGRPC, "levels": {limiters.Ours}}
-
-var someOverGRPC = []string{
-	limiters.Ours, limiters.Nothing, limiters.Tight, limiters.Loose,
-	"Netflix Gradient2 (windows)", "Envoy gradient", "failsafe-go limiter",
-}
+var overGRPC = map[string][]string{"e5-2x": {limiters.Ours, limiters.Tight, limiters.Loose}}
 
 // experiments is the table.
 func experiments() (all []experiment) {
@@ -180,7 +175,7 @@ func experiments() (all []experiment) {
 			all = append(all, e)
 		}
 	}
-	return slices.Concat(all, []experiment{storms(), pauses()}, twoServers(), []experiment{throttles()})
+	return slices.Concat(all, []experiment{storms(), throttles()}, twoServers())
 }
 
 func experimentByID(id string) experiment {

@@ -2,7 +2,7 @@
 // behind other limits, with retries, levels and throttles, in virtual time. It
 // prints the tables and draws the plots of doc/overload.md:
 //
-//	GOWORK=off go run ./overload -doc ../../doc        # everything: half an hour or so
+//	GOWORK=off go run ./overload -doc ../../doc        # everything: a quarter of an hour or so
 //	GOWORK=off go run ./overload -only e5-2x,slow10    # two scenarios
 //	GOWORK=off go run ./overload -policies AdaptiveLimit -seeds 21,22
 //

@@ -4,16 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/balancer/leastrequest" // registers "least_request_experimental"
-
-	_ "github.com/turret-go/turret/balance" // registers "turret.P2C"
-	"github.com/turret-go/turret/hedge"
-	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/test/experiments/cells"
 	"github.com/turret-go/turret/test/experiments/hops"
 	"github.com/turret-go/turret/test/experiments/limiters"
-	"github.com/turret-go/turret/test/experiments/sim"
 	"github.com/turret-go/turret/test/experiments/surge"
 )
 
@@ -40,50 +33,6 @@ func storms() experiment {
 	e.measure = func(t *testing.T, c *cells.Cell) {
 		s := hops.Run(t, byName[c.Policy], c.Seed)
 		c.Measures["average"], c.Measures["worst"], c.Measures["recovered"] = s.Average, s.Worst, s.Recovered
-	}
-	return e
-}
-
-// pauses is the experiment with hedges.
-func pauses() experiment {
-	const hedged = " (Hedge)"
-	e := experiment{
-		id: "E7", title: "20 backends that pause for 200 ms every 5 to 10 s, 10 clients",
-		columns: []column{
-			{"p50", "p50 ms: median", median, false},
-			{"p99", "p99 ms: median", median, false},
-			{"p99.9", "p99.9 ms: median", median, false},
-			{"load", "backends get: most", most, false},
-		},
-	}
-	byName := map[string]*sim.Policy{}
-	for _, balanced := range []*sim.Policy{sim.Turret(), sim.Standard("least_request_experimental"), sim.Standard("round_robin")} {
-		again := *balanced
-		again.Name += hedged
-		again.Dial = func() []grpc.DialOption {
-			return interceptors.New(interceptors.Hedge(hedge.Config{})).DialOptions()
-		}
-		for _, p := range []*sim.Policy{&again, balanced} {
-			byName[p.Name] = p
-			e.policies = append(e.policies, p.Name)
-		}
-	}
-	e.mine = e.policies[:1]
-	e.checks = []check{atMost("p99", 16.4).by(e.mine[0]), atMost("p99.9", 25).by(e.mine[0]), atMost("load", 1.05).by(e.mine[0])}
-	e.measure = func(t *testing.T, c *cells.Cell) {
-		sc := sim.E7(e.id, 4, 9600)
-		sc.Clients, sc.Duration, sc.To = 10, 6*time.Second, 6*time.Second
-		r := sim.Run(t, sc, byName[c.Policy], c.Seed)
-		for i, q := range sim.Quantiles(r.Judged(sc), .5, .99, .999) {
-			c.Measures[[]string{"p50", "p99", "p99.9"}[i]] = q.Seconds() * 1000
-		}
-		got := 0.0
-		for _, bins := range r.Arrivals {
-			for _, n := range bins {
-				got += float64(n)
-			}
-		}
-		c.Measures["load"] = got / float64(len(r.Calls))
 	}
 	return e
 }

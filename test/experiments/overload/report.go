@@ -122,4 +122,4 @@ func (r *report) row(out io.Writer, e experiment, policy, name string, seeds []u
 }
 
 // multiples are the figures that are no shares.
-var multiples = []string{"p50", "p99", "p99.9", "late", "recovered", "average", "worst", "reaches", "early", "load"}
+var multiples = []string{"p99", "late", "recovered", "average", "worst", "reaches", "early"}
