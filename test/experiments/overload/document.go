@@ -45,7 +45,7 @@ func (r *report) document(folder string) error {
 		return err
 	}
 	plots := filepath.Join(folder, "overload")
-	if err := r.draw(plots); err != nil {
+	if err := draw(r, plots); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(plots, "results.md"), r.page(), 0o644)

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"testing"
 
 	"github.com/turret-go/turret/test/experiments/cells"
@@ -58,32 +57,6 @@ func main() {
 			os.Exit(1)
 		}
 	}
-}
-
-// cells returns the cells to measure.
-func (r *report) cells(policies []string) (all []cells.Cell) {
-	for _, e := range experiments() {
-		if r.only != nil && !slices.Contains(r.only, e.id) {
-			continue
-		}
-		for _, p := range e.policies {
-			if policies != nil && !slices.Contains(policies, p) {
-				continue
-			}
-			for _, seed := range r.seedsOf(e, p) {
-				all = append(all, cells.Cell{Experiment: e.id, Policy: p, Seed: seed})
-			}
-		}
-	}
-	return all
-}
-
-// seedsOf returns the seeds with which a policy is measured.
-func (r *report) seedsOf(e experiment, policy string) []uint64 {
-	if e.ours(policy) {
-		return slices.Concat(r.known, r.fresh)
-	}
-	return r.known[:min(len(r.known), peerSeeds)]
 }
 
 func measureCell(t *testing.T, c *cells.Cell) {

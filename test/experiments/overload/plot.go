@@ -34,7 +34,7 @@ var lines = []struct {
 const bin = 0.2
 
 // draw writes a plot over time of each scenario that has one.
-func (r *report) draw(folder string) error {
+func draw(r *report, folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (r *report) draw(folder string) error {
 		if !e.drawn {
 			continue
 		}
-		p, err := r.overTime(e)
+		p, err := overTime(r, e)
 		if err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (r *report) draw(folder string) error {
 }
 
 // overTime plots what is answered, as a part of what can be, with the first seed.
-func (r *report) overTime(e experiment) (*plot.Plot, error) {
+func overTime(r *report, e experiment) (*plot.Plot, error) {
 	p := plot.New()
 	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
 		style.Font.Variant = "Sans"

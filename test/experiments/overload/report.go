@@ -26,6 +26,32 @@ func (r *report) chosen() (all []experiment) {
 	return all
 }
 
+// cells returns the cells to measure.
+func (r *report) cells(policies []string) (all []cells.Cell) {
+	for _, e := range experiments() {
+		if r.only != nil && !slices.Contains(r.only, e.id) {
+			continue
+		}
+		for _, p := range e.policies {
+			if policies != nil && !slices.Contains(policies, p) {
+				continue
+			}
+			for _, seed := range r.seedsOf(e, p) {
+				all = append(all, cells.Cell{Experiment: e.id, Policy: p, Seed: seed})
+			}
+		}
+	}
+	return all
+}
+
+// seedsOf returns the seeds with which a policy is measured.
+func (r *report) seedsOf(e experiment, policy string) []uint64 {
+	if e.ours(policy) {
+		return slices.Concat(r.known, r.fresh)
+	}
+	return r.known[:min(len(r.known), peerSeeds)]
+}
+
 // targets prints a row for each target.
 func (r *report) targets(out io.Writer) {
 	fmt.Fprintf(out, "| | target | seeds %s | seeds %s | |\n|---|---|--:|--:|---|\n", cells.List(r.known), cells.List(r.fresh))
