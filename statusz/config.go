@@ -1,6 +1,7 @@
 package statusz
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -25,6 +26,11 @@ type Config struct {
 	// Accept are the checks whose warnings are not shown, because what they warn of
 	// is meant: "timeout-of-streams". At most 100.
 	Accept []string
+	// Retune are the limits that can be changed on the page, by the names that it
+	// shows them under. nil: the page changes nothing. It takes POSTs of its own form
+	// then, which must come from its own origin (http.CrossOriginProtection): serve it
+	// to operators only. At most 100, with names of 1 to 100 bytes; none is nil.
+	Retune map[string]Limit
 }
 
 // Validate returns an error, a [*turret.FieldError], if c makes no sense.
@@ -44,8 +50,18 @@ func (c Config) Validate() error {
 		return wrong("Methods", c.Methods, "between 0 and 1000")
 	case len(c.Accept) > 100:
 		return wrong("Accept", len(c.Accept), "at most 100 checks")
+	case len(c.Retune) > mostLimits:
+		return wrong("Retune", len(c.Retune), fmt.Sprintf("at most %d limits", mostLimits))
 	case len(c.Title) > 200:
 		return wrong("Title", c.Title[:200], "at most 200 bytes")
+	}
+	for name, gate := range c.Retune {
+		switch {
+		case name == "" || len(name) > 100:
+			return wrong("Retune", name[:min(len(name), 100)], "under names of 1 to 100 bytes")
+		case gate == nil:
+			return wrong("Retune["+name+"]", nil, "non-nil")
+		}
 	}
 	return nil
 }

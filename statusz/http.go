@@ -22,21 +22,37 @@ var (
 )
 
 // policy lets the page load its own style, script and data, and nothing else.
-const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action "
+
+// allowed returns the HTTP methods that the page answers, and where its forms may
+// go.
+func (p *Page) allowed() (allow, forms string) {
+	if len(p.config.Retune) == 0 {
+		return "GET, HEAD", "'none'"
+	}
+	return "GET, HEAD, POST", "'self'"
+}
 
 // ServeHTTP answers GET and HEAD with the page; with its JSON form, a [View], for
 // "?format=json" or an Accept header that asks for application/json and not for
-// text/html. It may be mounted at any path.
+// text/html. It may be mounted at any path. With [Config.Retune] a POST of the
+// page's form changes a limit.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	allow, forms := p.allowed()
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", policy)
+	h.Set("Content-Security-Policy", policy+forms)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Vary", "Accept, Accept-Encoding")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case r.Method == http.MethodPost && len(p.config.Retune) > 0:
+		p.retune(w, r)
+		return
+	default:
+		h.Set("Allow", allow)
+		http.Error(w, "only "+allow, http.StatusMethodNotAllowed)
 		return
 	}
 	kind, body, err := p.answer(r)

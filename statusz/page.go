@@ -17,7 +17,8 @@
 //
 // The page has no payloads, no metadata and no identities of callers. It has the
 // names of methods, and the addresses of servers that are called. Mount it where
-// pprof is: on a port for operators. It answers GET and HEAD, and changes nothing.
+// pprof is: on a port for operators. It answers GET and HEAD, and changes nothing,
+// but for the limits that [Config.Retune] names.
 //
 // It is bounded in what it keeps and in what it shows, whatever it is given, and
 // says what it leaves out. A Describer that panics or does not return is itself a
@@ -27,6 +28,7 @@ package statusz
 import (
 	"cmp"
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,7 +94,7 @@ const stoodStill = 100 * time.Millisecond
 func New(c Config) *Page {
 	misuse.Check("statusz: New", c.Validate())
 	c = c.withDefaults()
-	c.Accept = slices.Clone(c.Accept)
+	c.Accept, c.Retune = slices.Clone(c.Accept), maps.Clone(c.Retune)
 	c.Title = cmp.Or(c.Title, filepath.Base(os.Args[0]))
 	p := &Page{
 		config:  c,
@@ -196,11 +198,13 @@ func (p *Page) look(now time.Time) {
 		trees = append(trees, tree{a.name, turret.Describe(a.it, p.config.Endpoints)})
 	}
 	trees = append(trees, channelTrees(p.config.Endpoints)...)
+	knobs := p.knobs()
 	warnings := append(p.lints.of(now, added), p.reports.list()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.observe(now, trees)
 	p.view.warn(warnings, p.config.Accept)
+	p.view.Limits = knobs
 }
 
 // observe makes the View of now from what was described. It needs p.mu.

@@ -22,6 +22,8 @@ type View struct {
 	MoreWarnings int `json:"more_warnings,omitempty"`
 	// Totals are six figures of the process.
 	Totals []Total `json:"totals"`
+	// Limits are those that can be changed on the page.
+	Limits []Knob `json:"limits,omitempty"`
 	// Stacks are the stacks and other Describers that were added.
 	Stacks   []Part    `json:"stacks"`
 	Channels []Channel `json:"channels"`
