@@ -67,3 +67,8 @@
 // or when the resolver names none; one that waits for readiness goes on waiting.
 // gRPC makes these statuses, so they carry no reason.
 package balance
+
+// Where things are: bans in bans.go; slow start (warmUp, warmth) and
+// what else is known of one endpoint in endpoint.go; the choice in choose.go; which
+// RPC is a stream in methods.go; a Balancer's readiness in group.go; failing fast in
+// reachable.go; failing over to other endpoints in failover.go.

@@ -48,3 +48,9 @@
 //
 // The ErrorInfo has the domain "turret" and, of a refusal, its reason.
 package interceptors
+
+// Where things are: a server's pushback is written in pushback.go and read by
+// package internal/pushback; a hedge's header and trailer are in variables.go; a
+// stream's replay in streamclient_replay.go; method patterns in match.go; what a
+// status says in status.go and refusal.go; a panic becomes INTERNAL in recover.go;
+// what a stack prints in stack.go and layer.go.
