@@ -311,3 +311,11 @@ func (e *endpoint) causeIndex(c *circuit.Circuit) int {
 func (e *endpoint) causeOf(c *circuit.Circuit) string {
 	return [2]string{causeFailures, causeLatency}[e.causeIndex(c)]
 }
+
+// banned returns for how long e cannot be tried out, 0 if it can be; that may
+// change earlier.
+func (e *endpoint) banned(now int64) int64 {
+	failures, _ := e.failures.Refusal(now)
+	slowness, _ := e.slowness.Refusal(now)
+	return int64(max(failures, slowness))
+}

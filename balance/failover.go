@@ -185,14 +185,6 @@ func (h *handover) banned(now int64) (wait int64, all bool) {
 	return wait, wait < math.MaxInt64
 }
 
-// banned returns for how long e cannot be tried out, 0 if it can be; that may
-// change earlier.
-func (e *endpoint) banned(now int64) int64 {
-	failures, _ := e.failures.Refusal(now)
-	slowness, _ := e.slowness.Refusal(now)
-	return int64(max(failures, slowness))
-}
-
 // serve ends a handover.
 func (h *handover) serve(now int64) {
 	switch h.phase {
