@@ -6,6 +6,7 @@ import (
 	_ "embed" // the files of the page
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -66,6 +67,20 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", kind)
 	send(w, r, body)
+}
+
+// retune changes a limit, and sends the browser back to the page.
+func (p *Page) retune(w http.ResponseWriter, r *http.Request) {
+	change, code, err := limits(p.config.Retune).retune(w, r)
+	if err != nil {
+		http.Error(w, err.Error(), code)
+		return
+	}
+	p.mu.Lock()
+	p.changes = slices.Insert(p.changes, 0, change)
+	p.fresh = true
+	p.mu.Unlock()
+	http.Redirect(w, r, r.URL.EscapedPath(), http.StatusSeeOther)
 }
 
 // answer returns what r asks for; kind is empty if there is no such thing.

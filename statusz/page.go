@@ -198,7 +198,7 @@ func (p *Page) look(now time.Time) {
 		trees = append(trees, tree{a.name, turret.Describe(a.it, p.config.Endpoints)})
 	}
 	trees = append(trees, channelTrees(p.config.Endpoints)...)
-	knobs := p.knobs()
+	knobs := limits(p.config.Retune).knobs()
 	warnings := append(p.lints.of(now, added), p.reports.list()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()

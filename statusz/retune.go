@@ -34,11 +34,17 @@ type Knob struct {
 	Max float64 `json:"max"`
 }
 
-// knobs returns the limits that may be changed, by name.
-func (p *Page) knobs() (all []Knob) {
-	for _, name := range slices.Sorted(maps.Keys(p.config.Retune)) {
+// limits are those of [Config.Retune].
+type limits map[string]Limit
+
+// names returns the names of l in order.
+func (l limits) names() []string { return slices.Sorted(maps.Keys(l)) }
+
+// knobs returns what the page shows of l.
+func (l limits) knobs() (all []Knob) {
+	for _, name := range l.names() {
 		knob := Knob{Name: name, Max: -1}
-		for _, f := range turret.Describe(p.config.Retune[name], 0).Figures {
+		for _, f := range turret.Describe(l[name], 0).Figures {
 			if f.Kind == turret.Setting && f.Name == "max" {
 				knob.Max = f.Value
 			}
@@ -48,51 +54,39 @@ func (p *Page) knobs() (all []Knob) {
 	return all
 }
 
-// retune answers a POST of the page's form: it sets the limit of one gate, and
-// sends the browser back to the page. Requests that another site makes a browser
-// send are refused.
-func (p *Page) retune(w http.ResponseWriter, r *http.Request) {
+// retune does what a POST of the page's form asks for. It refuses requests that
+// another site makes a browser send. status is that of err.
+func (l limits) retune(w http.ResponseWriter, r *http.Request) (change Change, status int, err error) {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		http.Error(w, "only from this page: "+err.Error(), http.StatusForbidden)
-		return
+		return change, http.StatusForbidden, fmt.Errorf("only from this page: %w", err)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, mostForm)
 	if err := r.ParseForm(); err != nil {
-		http.Error(w, "the form cannot be read: "+err.Error(), http.StatusBadRequest)
-		return
+		return change, http.StatusBadRequest, fmt.Errorf("the form cannot be read: %w", err)
 	}
 	name, text := r.PostForm.Get("limit"), r.PostForm.Get("max")
-	gate, ok := p.config.Retune[name]
+	gate, ok := l[name]
 	if !ok {
-		http.Error(w, fmt.Sprintf("limit is %.100q, must be one of %q", name, slices.Sorted(maps.Keys(p.config.Retune))), http.StatusNotFound)
-		return
+		return change, http.StatusNotFound, fmt.Errorf("limit is %.100q, must be one of %q", name, l.names())
 	}
 	limit, err := strconv.Atoi(text)
 	if err != nil || limit < 0 || limit > mostMax {
-		http.Error(w, fmt.Sprintf("max is %.100q, must be between 0 and %d", text, mostMax), http.StatusBadRequest)
-		return
+		return change, http.StatusBadRequest, fmt.Errorf("max is %.100q, must be between 0 and %d", text, mostMax)
 	}
-	if err := p.setMax(name, gate, limit); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	if err := setMax(gate, limit); err != nil {
+		return change, http.StatusInternalServerError, fmt.Errorf("the limit %q was not set to %d: %w", name, limit, err)
 	}
-	http.Redirect(w, r, r.URL.EscapedPath(), http.StatusSeeOther)
+	slog.WarnContext(r.Context(), "a limit was changed on the status page", "limit", name, "max", limit)
+	return Change{When: time.Now(), Where: name, What: fmt.Sprintf("limit set to %d", limit), Why: "on this page"}, 0, nil
 }
 
-// setMax sets a limit, and notes so among the changes and in the log. A gate that
-// panics is reported as an error.
-func (p *Page) setMax(name string, gate Limit, limit int) (err error) {
+// setMax sets a limit. A panic of the gate is an error.
+func setMax(gate Limit, limit int) (err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			err = fmt.Errorf("statusz: the limit %q was not set to %d: %v", name, limit, fault)
+			err = fmt.Errorf("%v", fault)
 		}
 	}()
 	gate.SetMax(limit)
-	slog.Warn("a limit was changed on the status page", "limit", name, "max", limit)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	change := Change{When: time.Now(), Where: name, What: fmt.Sprintf("limit set to %d", limit), Why: "on this page"}
-	p.changes = slices.Insert(p.changes, 0, change)
-	p.fresh = true
 	return nil
 }
