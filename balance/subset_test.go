@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -169,6 +170,7 @@ func TestSubsetWithoutIndex(t *testing.T) {
 		}
 		f.resolve(all[:299])
 		time.Sleep(time.Second)
+		synctest.Wait()
 		after, _ := f.used()
 		changed := 0
 		for _, address := range after {

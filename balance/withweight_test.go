@@ -3,6 +3,7 @@ package balance_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -66,6 +67,7 @@ func TestClientConnHeedsWeights(t *testing.T) {
 		})
 		s.insert("heavy", "light")
 		time.Sleep(5 * time.Second) // connected, and warm
+		synctest.Wait()
 		const all = 1000
 		for range all {
 			if err := s.unary(); err != nil {
@@ -92,6 +94,7 @@ func TestResolversGiveWeights(t *testing.T) {
 		} {
 			w.resolver.UpdateState(state)
 			time.Sleep(5 * time.Second)
+			synctest.Wait()
 			w.mustCall(1000)
 			wantShare(w.T, w.backends[0].count()-before, 1000, 0.8)
 			before = w.backends[0].count()

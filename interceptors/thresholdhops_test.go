@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -137,6 +138,7 @@ func surge(perSecond int, d time.Duration, call func(i int)) {
 		time.Sleep(time.Second / time.Duration(perSecond))
 	}
 	wg.Wait()
+	synctest.Wait() // what servers do after their answers
 }
 
 // A server with room, in front of one that gets three times what it can do, must
