@@ -41,16 +41,18 @@ func TestAtOnce(t *testing.T) {
 		running += more
 		most = max(most, running)
 	}
-	all, meet := []int{0, 1, 2, 3, 4}, make(chan struct{})
+	all, first, second := []int{0, 1, 2, 3, 4}, make(chan struct{}), make(chan struct{})
 	next := 0
 	for i := range atOnce(all, 2, func(i int) {
 		inside(1)
 		defer inside(-1)
 		switch i {
-		case 0:
-			<-meet // until the second one runs
+		case 0: // runs until the second one does
+			close(first)
+			<-second
 		case 1:
-			close(meet)
+			<-first
+			close(second)
 		}
 	}) {
 		if i != next {
