@@ -323,11 +323,13 @@ func TestAlarmsAreIgnored(t *testing.T) {
 
 // TestAlarmReachesOtherClients has a server that becomes slow under the calls of one
 // client, and a second client that has not called it since: the second one sends
-// it nothing, and both do when it is well again.
+// it nothing, and calls it when it is well again.
 func TestAlarmReachesOtherClients(t *testing.T) {
+	alarms := make([]*alarm.Alarm, 4)
 	var slow sync.Map
 	newServer := func(i int) *grpc.Server {
 		a := alarm.New(alarm.Config{})
+		alarms[i] = a
 		work := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			d := 10 * time.Millisecond
 			if _, ok := slow.Load(i); ok {
@@ -342,18 +344,21 @@ func TestAlarmReachesOtherClients(t *testing.T) {
 		a.Register(s)
 		return s
 	}
-	inWorldOf(t, 4, newServer, plain, func(w *world) {
-		other, err := grpc.NewClient("test:///backends", append(slices.Clip(w.options), grpc.WithDefaultServiceConfig(plain))...)
+	inWorldOf(t, 4, newServer, plain, func(second *world) {
+		conn, err := grpc.NewClient("passthrough:///b0", slices.Clip(second.options)...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = other.Close() }()
-		second := *w
-		second.conn, second.client = other, testpb.NewTestServiceClient(other)
-		w.shares(300)
+		defer func() { _ = conn.Close() }()
+		first := *second
+		first.conn, first.client = conn, testpb.NewTestServiceClient(conn)
+		first.shares(300)
 		second.shares(300)
 		slow.Store(0, true)
-		w.shares(200)
+		first.shares(50)
+		if s := alarms[0].Stats(); !s.Sick {
+			t.Fatalf("the server is not sick: %+v", s)
+		}
 		time.Sleep(time.Second)
 		if got := second.shares(200); got[0] > 2 {
 			t.Errorf("the client that has not called the sick server sent it %v calls", got)
