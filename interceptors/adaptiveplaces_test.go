@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/turret-go/turret/adaptive"
-	"github.com/turret-go/turret/balance"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/wire"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
@@ -108,14 +107,14 @@ func TestTwoAdaptiveLimitsInARow(t *testing.T) {
 
 // On the client's side a gate limits what all servers behind a balancer get.
 func TestAdaptiveLimitAroundABalancer(t *testing.T) {
-	inBubble(t, "P2C", func(t *testing.T) {
+	inBubble(t, "round_robin", func(t *testing.T) {
 		gates := watchGates(1)
 		fleet := wire.StartFleet(t, wire.FleetConfig{
 			Servers: 2,
 			Register: func(_ int, s grpc.ServiceRegistrar) {
 				echov1.RegisterEchoServiceServer(s, &busy{workers: make(chan struct{}, 16), work: 4 * busyWork})
 			},
-			Dial: append(interceptors.New(interceptors.AdmitAdaptive(gates[0].Limit)).DialOptions(), balance.WithP2C(balance.Config{})),
+			Dial: append(interceptors.New(interceptors.AdmitAdaptive(gates[0].Limit)).DialOptions(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`)),
 		})
 		survives(t, 2*busyCapacity, echov1.NewEchoServiceClient(fleet.Conn), gates)
 	})

@@ -133,7 +133,7 @@ func retryLayer(constructor string, policy retryPolicy, o []RetryOption) Layer {
 		option(&template)
 	}
 	return func(inner Service) Service {
-		return &retryService{Service: layer(inner), inner: inner, replayLimit: template.replayLimit, anySide: template.anySide, reports: true}
+		return &retryService{Service: layer(inner), inner: inner, replayLimit: template.replayLimit, anySide: template.anySide}
 	}
 }
 
@@ -159,7 +159,6 @@ type retryService struct {
 	inner       Service
 	replayLimit int
 	anySide     bool // RPCs of a server do not pass by
-	reports     bool // refusals, when they are replaced by another attempt
 	wrongSide   warning
 }
 
@@ -172,15 +171,13 @@ func (s *retryService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	reply, err := s.Service.Call(ctx, rpc)
 	if i, ok := err.(*retry.InterruptedError); ok { //nolint:errorlint // of this layer, not of one inside
 		err = interrupted(i)
-		if e, ok := err.(*statusError); ok && s.reports { //nolint:errorlint // the one just made
-			e.err = reportedError{i}
-		}
 	}
 	return reply, err
 }
 
 // A reportedError is around the error of an attempt, the refusal in which was
-// reported when the next attempt was decided.
+// reported when the next attempt was decided. It is the error of the RPC if there is
+// no time for that attempt after all.
 type reportedError struct{ error }
 
 // Unwrap returns the error.
@@ -257,6 +254,7 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	d.Req = &next
 	if e, refused := refusedEvent(a.Err); refused {
 		a.Req.tell(ctx, &e)
+		d.Err = reportedError{d.Err}
 	}
 	reason := reasonOf(a.Err)
 	p.retries.add(reason)
