@@ -51,6 +51,20 @@ func count(instants []time.Duration, from, to time.Duration) int64 {
 	return int64(max(j-i, 0))
 }
 
+// shortlyAllowed reports whether the short bounds of b leave room for a retry at an
+// instant, also when two buckets more are counted against it.
+func (l *ledger) shortlyAllowed(b *tally, at time.Duration) bool {
+	for _, n := range shortBounds {
+		span := time.Duration(n) * b.width
+		retries := 1 + count(l.retries, at-span-2*b.width, at)
+		calls := count(l.calls, at-span+2*b.width, at)
+		if retries*million > calls*l.perMillion+max(b.free, shortBurst*million) {
+			return false
+		}
+	}
+	return true
+}
+
 // check fails the test at the first retry that broke the promise.
 func (l *ledger) check(t *testing.T) {
 	t.Helper()
@@ -214,7 +228,7 @@ func (l *ledger) checkOne(t *testing.T, b *tally, at time.Duration) {
 	switch granted := b.withdraw(at); {
 	case granted && !l.allowed(1, at, 0):
 		t.Fatalf("window %v, calls at %v, retries at %v: granted at %v, beyond the bound", l.window, l.calls, l.retries, at)
-	case !granted && l.allowed(1, at, 2*b.width):
+	case !granted && l.allowed(1, at, 2*b.width) && l.shortlyAllowed(b, at):
 		t.Fatalf("window %v, calls at %v, retries at %v: refused at %v though there is room", l.window, l.calls, l.retries, at)
 	case granted:
 		l.retries = append(l.retries, at)
@@ -533,13 +547,14 @@ func TestMillionths(t *testing.T) {
 }
 
 // Any schedule of calls and retries keeps the promise, and a retry is refused
-// only if the grid of buckets can account for it: if there is no room when two
-// buckets more are counted against it.
+// only if the grid of buckets can account for it: if one of the bounds, the short
+// ones too, leaves no room when two buckets more are counted against it.
 func FuzzBudget(f *testing.F) {
 	f.Add(int64(200_000), 1, int64(10*time.Second), []byte{0, 1, 128, 1, 1, 7, 129, 200, 33, 255, 6, 134, 134})
 	f.Add(int64(600_000), -1, int64(time.Second), []byte("calls and retries \x80\x81\x82\x83\x84\x85\x86\x87\x88\x90\xa0\xff"))
 	f.Add(int64(1_500_000), 0, int64(333_333_333), []byte{1, 2, 3, 131, 4, 5, 134, 135, 136, 137, 9, 9, 145})
 	f.Add(int64(1e9), 3, int64(10*ms+1), []byte{9, 128, 128, 128, 138, 138})
+	f.Add(int64(1e9), 90, int64(10*ms+1), []byte("\t\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0\xd0"))
 	f.Fuzz(func(t *testing.T, perMillion int64, perSecond int, window int64, schedule []byte) {
 		if perMillion < 1 || perMillion > 1e9 || window == 0 {
 			t.Skip()
