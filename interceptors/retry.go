@@ -254,7 +254,9 @@ func (p retryPolicy) Next(ctx context.Context, a retry.Attempt[*RPC, any]) retry
 	d.Req = &next
 	if e, refused := refusedEvent(a.Err); refused {
 		a.Req.tell(ctx, &e)
-		d.Err = reportedError{d.Err}
+		if d.Err != nil { // a policy may end with a result in place of the refusal
+			d.Err = reportedError{d.Err}
+		}
 	}
 	reason := reasonOf(a.Err)
 	p.retries.add(reason)

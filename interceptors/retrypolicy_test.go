@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/limit"
 	echov1 "github.com/turret-go/turret/proto/turret/echo/v1"
 	"github.com/turret-go/turret/retry"
 )
@@ -69,4 +70,30 @@ func TestRetryPolicy(t *testing.T) {
 	if text, _ := panicOf(func() { interceptors.RetryPolicy(nil) }); text != "interceptors: RetryPolicy: policy is nil, must be non-nil" {
 		t.Errorf("panics with %q", text)
 	}
+}
+
+// fallback is a policy that tries again in a second, and falls back on an empty reply
+// where there is no time for that.
+type fallback struct{}
+
+func (fallback) Begin(context.Context, *interceptors.RPC) {}
+
+func (fallback) Next(_ context.Context, a retry.Attempt[*interceptors.RPC, any]) retry.Decision[*interceptors.RPC, any] {
+	return retry.Decision[*interceptors.RPC, any]{Again: true, Delay: time.Second, Req: a.Req, Res: &echov1.UnaryResponse{}}
+}
+
+// A policy may end a refused RPC with a reply.
+func TestRetryPolicyFallsBack(t *testing.T) {
+	inBubble(t, "", func(t *testing.T) {
+		call := interceptors.New(interceptors.RetryPolicy(fallback{}), interceptors.ConcurrencyLimit(0, limit.Queue{})).UnaryClient()
+		invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+			t.Error("a refused RPC is sent")
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if err := call(ctx, "/shop.Orders/Place", &echov1.UnaryRequest{}, new(echov1.UnaryResponse), nil, invoke); err != nil {
+			t.Errorf("%v, want the policy's reply", err)
+		}
+	})
 }
