@@ -116,7 +116,7 @@ func (b *bans) forget(e *endpoint) {
 	b.forgetLocked(e)
 }
 
-// It requires mu. Forgetting twice does nothing.
+// forgetLocked is forget, for callers that hold mu. Forgetting twice does nothing.
 func (b *bans) forgetLocked(e *endpoint) {
 	if !e.gone && e.out.Load() {
 		b.out--

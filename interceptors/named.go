@@ -126,7 +126,7 @@ type insideNamed struct {
 	unnamed derivation
 }
 
-// It undoes on the way in what namedService.Call has done, and marks refusals on their
+// Call undoes on the way in what namedService.Call has done, and marks refusals on their
 // way out: both are about the inner service, which keeps its own names.
 func (s *insideNamed) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if rpc.more != nil && rpc.more.observer.has(s.named) {

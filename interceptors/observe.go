@@ -194,7 +194,8 @@ func Observe(f func(ctx context.Context, e Event)) Layer {
 	}
 }
 
-// It is of one stack; f is shared by all stacks that the layer is used in.
+// An observeService belongs to one stack; f is shared by all stacks that the layer is
+// used in.
 type observeService struct {
 	Service
 

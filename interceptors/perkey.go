@@ -36,7 +36,7 @@ type perKeyService struct {
 	classify Classifier
 }
 
-// It is turret.Gated with a gate that is found by key: Leave runs on every way out.
+// Call does what turret.Gated does, with a gate that is found by key: Leave runs on every way out.
 func (s *perKeyService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
 	ticket, err := s.keyed.Enter(ctx, s.key(ctx, rpc))
 	if err != nil {

@@ -82,7 +82,7 @@ type shadowTimeout struct {
 	d time.Duration
 }
 
-// It needs no timer: how long the RPC took is known at its end. An RPC whose own
+// Call needs no timer: how long the RPC took is known at its end. An RPC whose own
 // deadline is earlier would have been ended by that.
 func (s *shadowTimeout) Call(ctx context.Context, rpc *RPC) (any, error) {
 	start := time.Now()

@@ -198,13 +198,13 @@ func (p *Page) look(now time.Time) {
 		trees = append(trees, tree{a.name, turret.Describe(a.it, p.config.Endpoints)})
 	}
 	trees = append(trees, channelTrees(p.config.Endpoints)...)
-	knobs := limits(p.config.Retune).knobs()
+	settings := limits(p.config.Retune).settings()
 	warnings := append(p.lints.of(now, added), p.reports.list()...)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.observe(now, trees)
 	p.view.warn(warnings, p.config.Accept)
-	p.view.Limits = knobs
+	p.view.Limits = settings
 }
 
 // observe makes the View of now from what was described. It needs p.mu.

@@ -27,8 +27,8 @@ const (
 	mostForm = 4 << 10
 )
 
-// A Knob is a limit that may be changed on the page.
-type Knob struct {
+// A LimitSetting is a limit that may be changed on the page.
+type LimitSetting struct {
 	Name string `json:"name"`
 	// Max is the limit in force; -1 if the gate does not describe it.
 	Max float64 `json:"max"`
@@ -40,16 +40,16 @@ type limits map[string]Limit
 // names returns the names of l in order.
 func (l limits) names() []string { return slices.Sorted(maps.Keys(l)) }
 
-// knobs returns what the page shows of l.
-func (l limits) knobs() (all []Knob) {
+// settings returns what the page shows of l.
+func (l limits) settings() (all []LimitSetting) {
 	for _, name := range l.names() {
-		knob := Knob{Name: name, Max: -1}
+		setting := LimitSetting{Name: name, Max: -1}
 		for _, f := range turret.Describe(l[name], 0).Figures {
 			if f.Kind == turret.Setting && f.Name == "max" {
-				knob.Max = f.Value
+				setting.Max = f.Value
 			}
 		}
-		all = append(all, knob)
+		all = append(all, setting)
 	}
 	return all
 }

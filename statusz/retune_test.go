@@ -39,7 +39,7 @@ func TestRetune(t *testing.T) {
 		silent := stubborn{func(*turret.Description) {}}
 		p := New(Config{Retune: map[string]Limit{"orders": orders, "<b>": silent}})
 		defer p.Close()
-		if got := p.View().Limits; len(got) != 2 || got[0] != (Knob{"<b>", -1}) || got[1] != (Knob{"orders", 10}) {
+		if got := p.View().Limits; len(got) != 2 || got[0] != (LimitSetting{"<b>", -1}) || got[1] != (LimitSetting{"orders", 10}) {
 			t.Errorf("limits %+v", got)
 		}
 		w := set(p, "orders", "25", "Sec-Fetch-Site", "same-origin")

@@ -23,7 +23,7 @@ type View struct {
 	// Totals are six figures of the process.
 	Totals []Total `json:"totals"`
 	// Limits are those that can be changed on the page.
-	Limits []Knob `json:"limits,omitempty"`
+	Limits []LimitSetting `json:"limits,omitempty"`
 	// Stacks are the stacks and other Describers that were added.
 	Stacks   []Part    `json:"stacks"`
 	Channels []Channel `json:"channels"`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/internal/misuse"
 )
 
 // A Utilizer knows how much of what there is is in use: 0 is nothing, 1 all of it,
@@ -41,7 +42,7 @@ type Reporter struct {
 func New(gates ...Utilizer) *Reporter {
 	for _, g := range gates {
 		if g == nil {
-			panic(&turret.FieldError{Package: "orca", Field: "gate", Value: nil, Bound: "non-nil"})
+			misuse.Check("orca: New", &turret.FieldError{Package: "orca", Field: "gate", Value: nil, Bound: "non-nil"})
 		}
 	}
 	return &Reporter{gates: gates, base: time.Now()}
