@@ -298,14 +298,19 @@ func (c *streamClient) headerEnded(md metadata.MD, err error) error {
 	return verdict
 }
 
-// Trailer returns the trailer that the server sent.
+// Trailer returns the trailer that the server sent: as in gRPC an empty one if it
+// sent none, and nil if no attempt was opened.
 // Callers may ask only after the end, as in gRPC. Asking earlier commits the
 // stream.
 func (c *streamClient) Trailer() metadata.MD {
-	if a := c.commitNow(); a != nil && !c.endedUnseen(a) {
+	switch a := c.commitNow(); {
+	case a == nil:
+		return nil
+	case c.endedUnseen(a):
+		return metadata.MD{}
+	default:
 		return a.stream.Trailer()
 	}
-	return nil
 }
 
 // endedUnseen reports whether a ended with its context before RecvMsg showed what

@@ -7,6 +7,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/turret-go/turret/interceptors"
 )
 
 var seeds = flag.Int("seeds", defaultSeeds, "how many schedules TestOracle plays")
@@ -85,4 +89,18 @@ func (s schedule) play(t *testing.T) (attempts int, full bool) {
 		t.Errorf("%d attempts\n%s", saw.opened, strings.Join(mistakes, "\n"))
 	}
 	return saw.opened, full
+}
+
+// TestBothWait plays a stream whose caller waits for the header while the server
+// waits for a message: what the caller sees when it cancels is what it sees without
+// a Retry, the empty trailer included.
+func TestBothWait(t *testing.T) {
+	s := schedule{
+		kind: interceptors.KindBidiStream, attempts: 4, keep: 1 << 20,
+		send:   []act{{verb: Header}, {Send, 10}, {verb: Close}},
+		recv:   []act{{verb: Header}, {verb: Rest}, {verb: Trailer}},
+		end:    codes.OK,
+		faults: []ending{{after: 4, mute: true, code: codes.Unavailable}},
+	}
+	s.play(t)
 }
