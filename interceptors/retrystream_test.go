@@ -90,6 +90,21 @@ func TestMethodsInFlight(t *testing.T) {
 			t.Errorf("RecvMsg: %q, %v", received.value, received.err)
 		}
 	})
+	onFakes(t, "Header returns none, and another Header is about to report the end", func(t *testing.T, c *fakes) {
+		s := c.open(bidi)
+		a := c.next()
+		first, second := headerAsync(s), headerAsync(s)
+		a.header(nil)
+		c.noMore()
+		a.finish(errDown)
+		a.header(nil)
+		b := c.next()
+		b.header(metadata.Pairs("from", "second"))
+		b.header(metadata.Pairs("from", "second"))
+		if first.running() || second.running() || len(first.value["from"]) != 1 || len(second.value["from"]) != 1 {
+			t.Errorf("Header: %v and %v", first.value, second.value)
+		}
+	})
 	onFakes(t, "SendMsg succeeds", func(t *testing.T, c *fakes) {
 		s := c.open(bidi)
 		a := c.next()

@@ -351,8 +351,9 @@ func (a *attempt) recv(m any) (err error) {
 
 // header asks for the header, and ends a if the answer shows that a has ended:
 // gRPC answers nil without an error then, after it has called OnFinish; but where
-// the context has ended, another goroutine may only be about to call that. It
-// requires the mutex, and releases it meanwhile.
+// another method (see awaitOthers) or the end of the context has ended the stream,
+// another goroutine may only be about to call that. It requires the mutex, and
+// releases it meanwhile.
 func (a *attempt) header() (md metadata.MD, err error) {
 	a.unlocked(func() { md, err = a.stream.Header() })
 	switch ended := a.ctx.Err(); {

@@ -227,13 +227,24 @@ func (c *streamClient) learnEnd(a *attempt) {
 		a.learning = false
 		c.changed.Broadcast()
 	}()
-	_, _ = a.header()
+	if md, _ := a.header(); md == nil {
+		c.awaitOthers(a)
+	}
 }
 
 // awaitReceive waits for a RecvMsg that runs on a, as long as that may still show
 // that a has ended. It requires c.mu.
 func (c *streamClient) awaitReceive(a *attempt) {
 	for a.receiving && !a.ended && !c.committed {
+		c.wait()
+	}
+}
+
+// awaitOthers waits, after gRPC's Header has returned nothing, for the methods that
+// still run on a: one of them noticed the end, and may be about to call OnFinish. It
+// requires c.mu.
+func (c *streamClient) awaitOthers(a *attempt) {
+	for a.running > 0 && !a.ended && !c.committed {
 		c.wait()
 	}
 }
@@ -273,7 +284,7 @@ func (c *streamClient) Header() (metadata.MD, error) {
 		case !a.ended && !a.learning:
 			md, _ := a.header()
 			if md == nil {
-				c.awaitReceive(a) // it may have noticed the end, and be about to call OnFinish
+				c.awaitOthers(a)
 			}
 			if md != nil || !a.ended {
 				c.commit()
