@@ -305,6 +305,8 @@ func (l *linter) check(p path) {
 			l.recover(layer, outside)
 		case "metrics":
 			l.metrics(layer, outside, inside)
+		case "threshold", "thresholds":
+			l.threshold(layer, outside, inside)
 		}
 	}
 }
@@ -369,6 +371,23 @@ func (l *linter) hedge(layer lintLayer, inside path) {
 		l.found(layer, "hedge-on-server", "does nothing on a server", "put it into the stack of a client")
 	case inside.has("retry"):
 		l.found(layer, "hedge-outside-retry", "has a Retry inside it, so that each hedge is retried", "put Hedge inside Retry")
+	}
+}
+
+// threshold looks for a Threshold where it does nothing, where what it turns away is
+// asked for again, or where it does not know the levels of methods.
+func (l *linter) threshold(layer lintLayer, outside, inside path) {
+	if l.side == SideServer {
+		l.found(layer, "threshold-on-server", "does nothing on a server", "put it into the stack of a client")
+		return
+	}
+	if outside.has("retry") {
+		l.found(layer, "threshold-inside-retry", "is inside Retry, which asks again for what was turned away", "put Threshold outside of Retry")
+	}
+	levels := func(n lintLayer) bool { return n.is("criticality") && len(n.Figures) > 0 }
+	if slices.ContainsFunc(inside, levels) && !slices.ContainsFunc(outside, levels) {
+		l.found(layer, "threshold-outside-criticality", "is outside of the Criticality that says how critical methods are, and takes their RPCs for critical",
+			"put Criticality outside of Threshold; inside Retry as well, if retries are to be less critical")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
+	"github.com/turret-go/turret/criticality"
 	"github.com/turret-go/turret/hedge"
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/fakemeter"
@@ -32,6 +33,10 @@ var (
 	lintTrace    = func() interceptors.Layer { return interceptors.Trace(trace.Config{}) }
 	lintMetrics  = func() interceptors.Layer {
 		return interceptors.Metrics(metrics.New(metrics.Config{MeterProvider: &fakemeter.Provider{}}))
+	}
+	lintThreshold = interceptors.Threshold
+	lintLevels    = func() interceptors.Layer {
+		return interceptors.Criticality(interceptors.CriticalityConfig{Methods: map[string]criticality.Level{"/a.B/*": criticality.Sheddable}})
 	}
 	lintFilter = func() interceptors.Layer {
 		return interceptors.Filter(func(ctx context.Context, _ *interceptors.RPC) (context.Context, error) { return ctx, nil })
@@ -68,6 +73,15 @@ func TestLintFindsMistakes(t *testing.T) {
 		{"timeout-not-shorter", client, layers{lintForUnary(lintHalf()), lintRetry(), lintForUnary(lintSecond())}, layers{lintForUnary(lintSecond()), lintRetry(), lintForUnary(lintHalf())}},
 		{"metrics-outside-trace", server, layers{lintMetrics(), lintTrace()}, layers{lintTrace(), lintMetrics()}},
 		{"metrics-outside-trace", client, layers{lintMetrics(), lintHedge(), lintTrace()}, layers{lintTrace(), lintMetrics(), lintHedge(), lintTrace(), lintMetrics()}},
+		{"threshold-on-server", server, layers{lintThreshold()}, nil},
+		{"threshold-inside-retry", client, layers{lintRetry(), lintThreshold()}, layers{lintThreshold(), lintRetry()}},
+		{"threshold-outside-criticality", client, layers{lintThreshold(), lintLevels()}, layers{lintLevels(), lintThreshold()}},
+		{"threshold-outside-criticality", client, layers{lintThreshold(), lintRetry(), lintLevels()}, layers{lintLevels(), lintThreshold(), lintRetry(), lintLevels()}},
+		{
+			"threshold-outside-criticality", client,
+			layers{lintThreshold(), lintLevels()},
+			layers{lintThreshold(), interceptors.Criticality(interceptors.CriticalityConfig{})}, // which has no levels of methods
+		},
 		// The same, where the layers are inside others.
 		{"limit-outside-retry", client, layers{interceptors.Named("quota", lintLimit()), lintRetry()}, layers{lintRetry(), interceptors.Named("quota", lintLimit())}},
 		{"limit-outside-retry", client, layers{turret.Stack(lintLimit(), lintRetry())}, layers{turret.Stack(lintRetry(), lintLimit())}},

@@ -47,7 +47,7 @@ type blockKind struct {
 func (k *blockKind) path() string { return k.side.String() + "." + k.name }
 
 // maxBlocks is how many kinds of block a side has at most.
-const maxBlocks = 11
+const maxBlocks = 12
 
 // perAttempt is where Config.PerAttempt goes: in front of this block.
 const perAttempt = "criticality"
@@ -55,8 +55,8 @@ const perAttempt = "criticality"
 // order is the order of the layers of each side, outermost first.
 var order = [2][]*blockKind{
 	interceptors.SideClient: kindsOf(interceptors.SideClient, (*policyv1.Client)(nil).ProtoReflect().Descriptor(),
-		"wait_for_ready", "timeout", "stream_timeout", "retry", "hedge", "criticality", "throttle", "breaker",
-		"rate_limit", "attempt_timeout", "limit"),
+		"wait_for_ready", "timeout", "stream_timeout", "threshold", "retry", "hedge", "criticality", "throttle",
+		"breaker", "rate_limit", "attempt_timeout", "limit"),
 	interceptors.SideServer: kindsOf(interceptors.SideServer, (*policyv1.Server)(nil).ProtoReflect().Descriptor(),
 		"criticality", "rate_limit", "per_key", "adaptive_limit", "limit", "timeout", "stream_timeout"),
 }
@@ -72,7 +72,7 @@ func kindsOf(side interceptors.Side, d protoreflect.MessageDescriptor, names ...
 			k.kinds = onlyStreams
 		case "hedge":
 			k.kinds, k.unshadowed = onlyUnary, true
-		case "retry", "wait_for_ready", "criticality", "adaptive_limit":
+		case "retry", "wait_for_ready", "criticality", "threshold", "adaptive_limit":
 			k.unshadowed = true
 		}
 		all[i] = k
@@ -175,7 +175,7 @@ func (b *block) id() string {
 func (b *block) stateful() bool {
 	switch b.message().(type) {
 	case *policyv1.Retry, *policyv1.Hedge, *policyv1.Limit, *policyv1.RateLimit, *policyv1.Breaker,
-		*policyv1.Throttle, *policyv1.AdaptiveLimit, *policyv1.PerKey:
+		*policyv1.Throttle, *policyv1.Threshold, *policyv1.AdaptiveLimit, *policyv1.PerKey:
 		return !b.off
 	}
 	return false

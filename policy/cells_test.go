@@ -32,6 +32,7 @@ type cell struct {
 	block  string
 	rule   string // further lines of the rule
 	layer  func() interceptors.Layer
+	server func() interceptors.Layer // of the other side of a client; may be nil
 	sides  []interceptors.Side
 	kinds  []interceptors.Kind
 	script func(c *cellRun)
@@ -229,6 +230,19 @@ var cells = []cell{
 		},
 	},
 	{
+		name: "threshold", block: "threshold: {}", sides: clientSide, kinds: kinds,
+		script: func(c *cellRun) {
+			c.learns(c.ctx, c.kind)
+			for _, level := range []criticality.Level{criticality.CriticalPlus, criticality.Critical, criticality.SheddablePlus, criticality.Sheddable} {
+				c.say("%v: %s", level, endOf(c.call(criticality.With(c.ctx, level), c.kind, nil)))
+			}
+			time.Sleep(time.Second) // after which all are wanted
+			c.say("%s", endOf(c.call(criticality.With(c.ctx, criticality.Sheddable), c.kind, nil)))
+		},
+		layer:  interceptors.Threshold,
+		server: func() interceptors.Layer { return announces("2", "/*") },
+	},
+	{
 		name: "criticality", block: "criticality: {level: SHEDDABLE}", sides: bothSides, kinds: kinds,
 		script: func(c *cellRun) {
 			c.do(nil)
@@ -240,13 +254,21 @@ var cells = []cell{
 	},
 }
 
+// otherSide returns the stack of the server of a client.
+func (c *cell) otherSide() *interceptors.Stack {
+	if c.server == nil {
+		return nil
+	}
+	return interceptors.New(c.server())
+}
+
 // run runs the script of a cell through a stack, and returns what it saw.
 func (c *cell) run(t *testing.T, s interceptors.Side, k interceptors.Kind, layer func() interceptors.Layer) (seen string) {
 	synctest.Test(t, func(t *testing.T) {
 		run := &cellRun{ctx: t.Context(), kind: k}
 		stack := interceptors.New(layer())
 		if s == interceptors.SideClient {
-			run.world = newWorld(t, stack, nil)
+			run.world = newWorld(t, stack, c.otherSide())
 		} else {
 			run.world = newWorld(t, nil, stack)
 		}

@@ -200,7 +200,7 @@ const (
 	handImports = "\t\"time\"\n\t\"github.com/turret-go/turret/adaptive\"\n\t\"github.com/turret-go/turret/breaker\"\n" +
 		"\t\"github.com/turret-go/turret/hedge\"\n\t\"github.com/turret-go/turret/limit\"\n\t\"github.com/turret-go/turret/retry\"\n\t\"github.com/turret-go/turret/throttle\"\n"
 	handLayers = "\tlayers = append(layers, interceptors.Timeout(time.Second), interceptors.Retry(retry.Config{}), interceptors.Hedge(hedge.Config{}),\n" +
-		"\t\tinterceptors.Criticality(interceptors.CriticalityConfig{}), interceptors.Throttle(throttle.Config{}), interceptors.Breaker(breaker.Config{}),\n" +
+		"\t\tinterceptors.Threshold(), interceptors.Criticality(interceptors.CriticalityConfig{}), interceptors.Throttle(throttle.Config{}), interceptors.Breaker(breaker.Config{}),\n" +
 		"\t\tinterceptors.RateLimit(limit.PerSecond(1), limit.Queue{}), interceptors.ConcurrencyLimit(1, limit.Queue{}),\n" +
 		"\t\tinterceptors.AdaptiveLimit(adaptive.Config{}), interceptors.PerKey(nil, limit.KeyedConfig{}))\n"
 )

@@ -48,6 +48,8 @@ func (u *unit) Describe(d *turret.Description) {
 	switch {
 	case u.gate != nil:
 		d.Forward(u.gate)
+	case u.known != nil:
+		d.Forward(u.known)
 	case u.hedge != nil:
 		d.Forward(u.hedge)
 	case u.budget != nil:

@@ -42,6 +42,7 @@ const guide = `rules:
       retry: {max_attempts: 3, codes: [UNAVAILABLE], backoff: {base: 20ms}}
       limit: {max: 100, queue: {max: 100, timeout: 200ms}}
       hedge: {delay: 100ms}
+      threshold: {}
     server:
       limit: {max: 200, queue: {max: 50, timeout: 100ms}}
       timeout: 5s
@@ -86,7 +87,7 @@ func TestExplain(t *testing.T) {
 // The order of the layers is what the documentation says.
 func TestOrder(t *testing.T) {
 	got := strings.Join(policy.Order(interceptors.SideClient), " ") + "\n" + strings.Join(policy.Order(interceptors.SideServer), " ")
-	const want = "wait_for_ready timeout stream_timeout retry hedge criticality throttle breaker rate_limit attempt_timeout limit\n" +
+	const want = "wait_for_ready timeout stream_timeout threshold retry hedge criticality throttle breaker rate_limit attempt_timeout limit\n" +
 		"criticality rate_limit per_key adaptive_limit limit timeout stream_timeout"
 	if got != want {
 		t.Errorf("the order is\n%s\nwant\n%s", got, want)

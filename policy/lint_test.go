@@ -40,7 +40,7 @@ func TestPolicyDescribesItsGates(t *testing.T) {
 	for _, child := range node.Children[0].Children {
 		kinds = append(kinds, child.Name+" "+child.Kind)
 	}
-	const want = "everything retry_budget, everything hedge, everything concurrency_limit"
+	const want = "everything threshold, everything retry_budget, everything hedge, everything concurrency_limit"
 	if got := strings.Join(kinds, ", "); got != want {
 		t.Errorf("the policy has %s, want %s", got, want)
 	}

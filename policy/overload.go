@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/criticality"
 	"github.com/turret-go/turret/interceptors"
@@ -75,6 +76,31 @@ func criticalityOf(l policyv1.Level) criticality.Level {
 	case policyv1.Level_LEVEL_UNSPECIFIED, policyv1.Level_LEVEL_CRITICAL:
 	}
 	return criticality.Critical
+}
+
+// levelInContext returns a layer that gives RPCs a level whose context has none. It
+// describes itself as a criticality, because the layers inside it know the level.
+func levelInContext(level criticality.Level) interceptors.Layer {
+	return func(inner interceptors.Service) interceptors.Service { return &withLevel{inner, level} }
+}
+
+type withLevel struct {
+	interceptors.Service
+
+	level criticality.Level
+}
+
+func (s *withLevel) Call(ctx context.Context, rpc *interceptors.RPC) (any, error) {
+	if _, ok := criticality.Lookup(ctx); !ok {
+		ctx = criticality.With(ctx, s.level)
+	}
+	return s.Service.Call(ctx, rpc)
+}
+
+// Describe says which level it is.
+func (s *withLevel) Describe(d *turret.Description) {
+	d.Is("criticality", "level in the context")
+	d.Setting("/*", "", s.level.String())
 }
 
 func criticalityConfig(m *policyv1.Criticality) interceptors.CriticalityConfig {

@@ -85,7 +85,7 @@ func (g *generator) client() string {
 		fmt.Sprintf("hedge: {delay: %s, max_hedges: %d, budget: {ratio: 10}}", g.ms(30), 1+g.IntN(4)),
 		g.limit(), g.rate(), fmt.Sprintf("wait_for_ready: %v", g.chance(0.5)),
 		fmt.Sprintf("breaker: {consecutive: %d, open_for: %s, window: 10s, %s}", 2+g.IntN(5), g.ms(100), g.scope()),
-		"throttle: {"+g.scope()+"}", "criticality: {level: "+g.oneOf("CRITICAL", "SHEDDABLE")+"}",
+		"throttle: {"+g.scope()+"}", "threshold: {"+g.scope()+"}", "criticality: {level: "+g.oneOf("CRITICAL", "SHEDDABLE")+"}",
 	)
 }
 

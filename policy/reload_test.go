@@ -45,6 +45,8 @@ func TestFatesOfBlocks(t *testing.T) {
 		{"window of a breaker", "client: {breaker: {}}", "client: {breaker: {window: 1s}}", "retuned r0 client.breaker: {} -> {window: 1s}\nkept 0"},
 		{"retry and its budget", "client: {retry: {}}", "client: {retry: {max_attempts: 4, budget: {ratio: 0.1}}}", "retuned r0 client.retry: {} -> {max_attempts: 4, budget: {ratio: 0.1}}\nkept 0"},
 		{"timeout", "client: {timeout: 1s}", "client: {timeout: 2s}", "retuned r0 client.timeout: 1s -> 2s\nkept 0"},
+		{"threshold", "client: {threshold: {}}", "client: {threshold: {}, timeout: 1s}", "made r0 client.timeout: 1s\nkept 1"},
+		{"scope of a threshold", "client: {threshold: {}}", "client: {threshold: {scope: METHOD}}", "renewed r0 client.threshold: {} -> {scope: METHOD}\nkept 0"},
 		{"switched off", "client: {limit: {max: 3}}", "client: {limit: {off: true}}", "dropped r0 client.limit: {max: 3}\nkept 0"},
 		{"to shadow", "client: {limit: {max: 3}}", "mode: SHADOW, client: {limit: {max: 3}}", "dropped r0 client.limit: {max: 3}\nmade r0 client.limit (shadow): {max: 3}\nkept 0"},
 		{"mode off", "client: {limit: {max: 3}}", "mode: OFF, client: {limit: {max: 3}}", "dropped r0 client.limit: {max: 3}\nkept 0"},

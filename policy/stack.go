@@ -11,6 +11,7 @@ import (
 
 	"github.com/turret-go/turret/interceptors"
 	"github.com/turret-go/turret/internal/boundedmap"
+	policyv1 "github.com/turret-go/turret/proto/turret/policy/v1"
 )
 
 // A set is the state of one call of Client or Server: what a stack's limits and
@@ -243,9 +244,14 @@ func (b *builder) layers(v *verdict, shadows []*block, rpc interceptors.Kind) (a
 				all = b.append(all, s, v)
 			}
 		}
-		if of := v.blocks[i]; of != nil && !of.off {
-			all = b.append(all, of, v)
+		of := v.blocks[i]
+		if of == nil || of.off {
+			continue
 		}
+		if k.name == "threshold" {
+			all = appendLevel(all, v)
+		}
+		all = b.append(all, of, v)
 	}
 	return all
 }
@@ -255,6 +261,17 @@ func (b *builder) append(all []placed, of *block, v *verdict) []placed {
 	if layer == nil {
 		return all
 	}
+	return append(all, placed{interceptors.Named(of.rule.name, layer), of})
+}
+
+// appendLevel appends a layer for a threshold, which is outside of the retry and so
+// outside of the criticality: RPCs have their level in front of it already.
+func appendLevel(all []placed, v *verdict) []placed {
+	of := v.blocks[kind(interceptors.SideClient, "criticality").index]
+	if of == nil || of.off {
+		return all
+	}
+	layer := levelInContext(criticalityOf(of.message().(*policyv1.Criticality).GetLevel()))
 	return append(all, placed{interceptors.Named(of.rule.name, layer), of})
 }
 

@@ -28,8 +28,9 @@ type unit struct {
 	gate   turret.Gate
 	budget *retry.Budget
 	hedge  *hedge.Policy
-	keyed  []turret.Gate      // of a per_key
-	layer  interceptors.Layer // of gates and hedges
+	keyed  []turret.Gate        // of a per_key
+	known  interceptors.Service // of a threshold: shows what all services of layer know
+	layer  interceptors.Layer   // of gates, hedges and thresholds
 }
 
 // A fate is what becomes of a unit when a policy is loaded.
@@ -76,6 +77,9 @@ func newUnit(b *block) *unit {
 		u.gate = breaker.New(breakerConfig(m))
 	case *policyv1.Throttle:
 		u.gate = throttle.New(throttleConfig(m))
+	case *policyv1.Threshold:
+		u.layer = interceptors.Threshold()
+		u.known = u.layer(nil)
 	case *policyv1.PerKey:
 		u.keyed = perKeyGates(m)
 		u.layer = layersOf(u.keyed, b.rule.shadow())
@@ -188,6 +192,8 @@ func (u *unit) String() string {
 		return fmt.Sprintf("%s: %v", text, u.keyed)
 	case u.gate != nil:
 		return fmt.Sprintf("%s: %v", text, u.gate)
+	case u.known != nil:
+		return fmt.Sprintf("%s: %v", text, u.known)
 	case u.hedge != nil:
 		return fmt.Sprintf("%s: %v", text, u.hedge)
 	case u.budget != nil:

@@ -39,7 +39,7 @@ const (
 	// or cut short. A shadow rule takes no part in the choice among enforced rules,
 	// so it may stand beside the rule that it is to replace. Each shadow rule
 	// counts for itself. It must not have idempotency, retry, hedge,
-	// wait_for_ready, criticality or adaptive_limit.
+	// wait_for_ready, criticality, threshold or adaptive_limit.
 	Mode_MODE_SHADOW Mode = 2
 	// As if the rule were not there. It is still checked.
 	Mode_MODE_OFF Mode = 3
@@ -588,8 +588,8 @@ func (x *Rule) GetServer() *Server {
 }
 
 // What a client does around an RPC. The order is fixed, outermost first:
-// wait_for_ready, timeout, stream_timeout, retry, hedge, criticality, throttle,
-// breaker, rate_limit, attempt_timeout, limit.
+// wait_for_ready, timeout, stream_timeout, threshold, retry, hedge, criticality,
+// throttle, breaker, rate_limit, attempt_timeout, limit.
 type Client struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bounds a unary RPC with all its attempts and waits. An earlier deadline of
@@ -616,7 +616,10 @@ type Client struct {
 	// Whether RPCs are held back that the server would most likely refuse.
 	Throttle *Throttle `protobuf:"bytes,10,opt,name=throttle,proto3" json:"throttle,omitempty"`
 	// How important the RPCs are.
-	Criticality   *Criticality `protobuf:"bytes,11,opt,name=criticality,proto3" json:"criticality,omitempty"`
+	Criticality *Criticality `protobuf:"bytes,11,opt,name=criticality,proto3" json:"criticality,omitempty"`
+	// Whether RPCs are held back that are less critical than what the server admits
+	// now.
+	Threshold     *Threshold `protobuf:"bytes,12,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -724,6 +727,13 @@ func (x *Client) GetThrottle() *Throttle {
 func (x *Client) GetCriticality() *Criticality {
 	if x != nil {
 		return x.Criticality
+	}
+	return nil
+}
+
+func (x *Client) GetThreshold() *Threshold {
+	if x != nil {
+		return x.Threshold
 	}
 	return nil
 }
@@ -1559,6 +1569,64 @@ func (x *Throttle) GetScope() Scope {
 	return Scope_SCOPE_UNSPECIFIED
 }
 
+// Whether RPCs are held back that are less critical than what the server admits
+// now. A server with adaptive_limit says so in its answers. Use it where all
+// clients do: others get the room that those with it leave.
+type Threshold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// No threshold, whatever less specific rules say. Nothing else may be set then.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// Which RPCs share what is known of the server. METHOD is for servers whose
+	// adaptive_limit has that scope too.
+	Scope         Scope `protobuf:"varint,2,opt,name=scope,proto3,enum=turret.policy.v1.Scope" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Threshold) Reset() {
+	*x = Threshold{}
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Threshold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Threshold) ProtoMessage() {}
+
+func (x *Threshold) ProtoReflect() protoreflect.Message {
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Threshold.ProtoReflect.Descriptor instead.
+func (*Threshold) Descriptor() ([]byte, []int) {
+	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Threshold) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Threshold) GetScope() Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Scope_SCOPE_UNSPECIFIED
+}
+
 // A limit of the RPCs in flight that follows what the server can do. It has a
 // line of its own, in which the most critical RPCs come first.
 type AdaptiveLimit struct {
@@ -1582,7 +1650,7 @@ type AdaptiveLimit struct {
 
 func (x *AdaptiveLimit) Reset() {
 	*x = AdaptiveLimit{}
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[13]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1662,7 @@ func (x *AdaptiveLimit) String() string {
 func (*AdaptiveLimit) ProtoMessage() {}
 
 func (x *AdaptiveLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[13]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1675,7 @@ func (x *AdaptiveLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdaptiveLimit.ProtoReflect.Descriptor instead.
 func (*AdaptiveLimit) Descriptor() ([]byte, []int) {
-	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AdaptiveLimit) GetOff() bool {
@@ -1665,7 +1733,7 @@ type Criticality struct {
 
 func (x *Criticality) Reset() {
 	*x = Criticality{}
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[14]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1745,7 @@ func (x *Criticality) String() string {
 func (*Criticality) ProtoMessage() {}
 
 func (x *Criticality) ProtoReflect() protoreflect.Message {
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[14]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1758,7 @@ func (x *Criticality) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Criticality.ProtoReflect.Descriptor instead.
 func (*Criticality) Descriptor() ([]byte, []int) {
-	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Criticality) GetOff() bool {
@@ -1741,7 +1809,7 @@ type PerKey struct {
 
 func (x *PerKey) Reset() {
 	*x = PerKey{}
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[15]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1821,7 @@ func (x *PerKey) String() string {
 func (*PerKey) ProtoMessage() {}
 
 func (x *PerKey) ProtoReflect() protoreflect.Message {
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[15]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1834,7 @@ func (x *PerKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PerKey.ProtoReflect.Descriptor instead.
 func (*PerKey) Descriptor() ([]byte, []int) {
-	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PerKey) GetOff() bool {
@@ -1856,7 +1924,7 @@ type Options struct {
 
 func (x *Options) Reset() {
 	*x = Options{}
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[16]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +1936,7 @@ func (x *Options) String() string {
 func (*Options) ProtoMessage() {}
 
 func (x *Options) ProtoReflect() protoreflect.Message {
-	mi := &file_turret_policy_v1_policy_proto_msgTypes[16]
+	mi := &file_turret_policy_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +1949,7 @@ func (x *Options) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Options.ProtoReflect.Descriptor instead.
 func (*Options) Descriptor() ([]byte, []int) {
-	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_turret_policy_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Options) GetClient() *Client {
@@ -1947,7 +2015,7 @@ const file_turret_policy_v1_policy_proto_rawDesc = "" +
 	"\x04mode\x18\x04 \x01(\x0e2\x16.turret.policy.v1.ModeR\x04mode\x12?\n" +
 	"\vidempotency\x18\x05 \x01(\x0e2\x1d.turret.policy.v1.IdempotencyR\vidempotency\x120\n" +
 	"\x06client\x18\x06 \x01(\v2\x18.turret.policy.v1.ClientR\x06client\x120\n" +
-	"\x06server\x18\a \x01(\v2\x18.turret.policy.v1.ServerR\x06server\"\xf8\x04\n" +
+	"\x06server\x18\a \x01(\v2\x18.turret.policy.v1.ServerR\x06server\"\xb3\x05\n" +
 	"\x06Client\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12@\n" +
 	"\x0estream_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rstreamTimeout\x12B\n" +
@@ -1961,7 +2029,8 @@ const file_turret_policy_v1_policy_proto_rawDesc = "" +
 	"\x0ewait_for_ready\x18\t \x01(\bH\x00R\fwaitForReady\x88\x01\x01\x126\n" +
 	"\bthrottle\x18\n" +
 	" \x01(\v2\x1a.turret.policy.v1.ThrottleR\bthrottle\x12?\n" +
-	"\vcriticality\x18\v \x01(\v2\x1d.turret.policy.v1.CriticalityR\vcriticalityB\x11\n" +
+	"\vcriticality\x18\v \x01(\v2\x1d.turret.policy.v1.CriticalityR\vcriticality\x129\n" +
+	"\tthreshold\x18\f \x01(\v2\x1b.turret.policy.v1.ThresholdR\tthresholdB\x11\n" +
 	"\x0f_wait_for_ready\"\xa6\x03\n" +
 	"\x06Server\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12@\n" +
@@ -2042,7 +2111,10 @@ const file_turret_policy_v1_policy_proto_rawDesc = "" +
 	"\x05ratio\x18\x02 \x01(\x01H\x00R\x05ratio\x88\x01\x01\x121\n" +
 	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12-\n" +
 	"\x05scope\x18\x04 \x01(\x0e2\x17.turret.policy.v1.ScopeR\x05scopeB\b\n" +
-	"\x06_ratio\"\xb9\x01\n" +
+	"\x06_ratio\"L\n" +
+	"\tThreshold\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12-\n" +
+	"\x05scope\x18\x02 \x01(\x0e2\x17.turret.policy.v1.ScopeR\x05scope\"\xb9\x01\n" +
 	"\rAdaptiveLimit\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12\x1d\n" +
 	"\ainitial\x18\x02 \x01(\x05H\x00R\ainitial\x88\x01\x01\x12\x15\n" +
@@ -2131,7 +2203,7 @@ func file_turret_policy_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_turret_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_turret_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_turret_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_turret_policy_v1_policy_proto_goTypes = []any{
 	(Mode)(0),                           // 0: turret.policy.v1.Mode
 	(Idempotency)(0),                    // 1: turret.policy.v1.Idempotency
@@ -2152,13 +2224,14 @@ var file_turret_policy_v1_policy_proto_goTypes = []any{
 	(*RateLimit)(nil),                   // 16: turret.policy.v1.RateLimit
 	(*Breaker)(nil),                     // 17: turret.policy.v1.Breaker
 	(*Throttle)(nil),                    // 18: turret.policy.v1.Throttle
-	(*AdaptiveLimit)(nil),               // 19: turret.policy.v1.AdaptiveLimit
-	(*Criticality)(nil),                 // 20: turret.policy.v1.Criticality
-	(*PerKey)(nil),                      // 21: turret.policy.v1.PerKey
-	(*Options)(nil),                     // 22: turret.policy.v1.Options
-	(*durationpb.Duration)(nil),         // 23: google.protobuf.Duration
-	(*descriptorpb.MethodOptions)(nil),  // 24: google.protobuf.MethodOptions
-	(*descriptorpb.ServiceOptions)(nil), // 25: google.protobuf.ServiceOptions
+	(*Threshold)(nil),                   // 19: turret.policy.v1.Threshold
+	(*AdaptiveLimit)(nil),               // 20: turret.policy.v1.AdaptiveLimit
+	(*Criticality)(nil),                 // 21: turret.policy.v1.Criticality
+	(*PerKey)(nil),                      // 22: turret.policy.v1.PerKey
+	(*Options)(nil),                     // 23: turret.policy.v1.Options
+	(*durationpb.Duration)(nil),         // 24: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil),  // 25: google.protobuf.MethodOptions
+	(*descriptorpb.ServiceOptions)(nil), // 26: google.protobuf.ServiceOptions
 }
 var file_turret_policy_v1_policy_proto_depIdxs = []int32{
 	7,  // 0: turret.policy.v1.Policy.rules:type_name -> turret.policy.v1.Rule
@@ -2166,61 +2239,63 @@ var file_turret_policy_v1_policy_proto_depIdxs = []int32{
 	1,  // 2: turret.policy.v1.Rule.idempotency:type_name -> turret.policy.v1.Idempotency
 	8,  // 3: turret.policy.v1.Rule.client:type_name -> turret.policy.v1.Client
 	9,  // 4: turret.policy.v1.Rule.server:type_name -> turret.policy.v1.Server
-	23, // 5: turret.policy.v1.Client.timeout:type_name -> google.protobuf.Duration
-	23, // 6: turret.policy.v1.Client.stream_timeout:type_name -> google.protobuf.Duration
-	23, // 7: turret.policy.v1.Client.attempt_timeout:type_name -> google.protobuf.Duration
+	24, // 5: turret.policy.v1.Client.timeout:type_name -> google.protobuf.Duration
+	24, // 6: turret.policy.v1.Client.stream_timeout:type_name -> google.protobuf.Duration
+	24, // 7: turret.policy.v1.Client.attempt_timeout:type_name -> google.protobuf.Duration
 	10, // 8: turret.policy.v1.Client.retry:type_name -> turret.policy.v1.Retry
 	13, // 9: turret.policy.v1.Client.hedge:type_name -> turret.policy.v1.Hedge
 	14, // 10: turret.policy.v1.Client.limit:type_name -> turret.policy.v1.Limit
 	16, // 11: turret.policy.v1.Client.rate_limit:type_name -> turret.policy.v1.RateLimit
 	17, // 12: turret.policy.v1.Client.breaker:type_name -> turret.policy.v1.Breaker
 	18, // 13: turret.policy.v1.Client.throttle:type_name -> turret.policy.v1.Throttle
-	20, // 14: turret.policy.v1.Client.criticality:type_name -> turret.policy.v1.Criticality
-	23, // 15: turret.policy.v1.Server.timeout:type_name -> google.protobuf.Duration
-	23, // 16: turret.policy.v1.Server.stream_timeout:type_name -> google.protobuf.Duration
-	14, // 17: turret.policy.v1.Server.limit:type_name -> turret.policy.v1.Limit
-	16, // 18: turret.policy.v1.Server.rate_limit:type_name -> turret.policy.v1.RateLimit
-	21, // 19: turret.policy.v1.Server.per_key:type_name -> turret.policy.v1.PerKey
-	19, // 20: turret.policy.v1.Server.adaptive_limit:type_name -> turret.policy.v1.AdaptiveLimit
-	20, // 21: turret.policy.v1.Server.criticality:type_name -> turret.policy.v1.Criticality
-	5,  // 22: turret.policy.v1.Retry.codes:type_name -> turret.policy.v1.Code
-	3,  // 23: turret.policy.v1.Retry.resend:type_name -> turret.policy.v1.Resend
-	11, // 24: turret.policy.v1.Retry.backoff:type_name -> turret.policy.v1.Backoff
-	12, // 25: turret.policy.v1.Retry.budget:type_name -> turret.policy.v1.Budget
-	23, // 26: turret.policy.v1.Backoff.base:type_name -> google.protobuf.Duration
-	23, // 27: turret.policy.v1.Backoff.max:type_name -> google.protobuf.Duration
-	23, // 28: turret.policy.v1.Budget.window:type_name -> google.protobuf.Duration
-	2,  // 29: turret.policy.v1.Budget.scope:type_name -> turret.policy.v1.Scope
-	23, // 30: turret.policy.v1.Hedge.delay:type_name -> google.protobuf.Duration
-	12, // 31: turret.policy.v1.Hedge.budget:type_name -> turret.policy.v1.Budget
-	15, // 32: turret.policy.v1.Limit.queue:type_name -> turret.policy.v1.Queue
-	2,  // 33: turret.policy.v1.Limit.scope:type_name -> turret.policy.v1.Scope
-	23, // 34: turret.policy.v1.Queue.timeout:type_name -> google.protobuf.Duration
-	23, // 35: turret.policy.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	15, // 36: turret.policy.v1.RateLimit.queue:type_name -> turret.policy.v1.Queue
-	2,  // 37: turret.policy.v1.RateLimit.scope:type_name -> turret.policy.v1.Scope
-	23, // 38: turret.policy.v1.Breaker.window:type_name -> google.protobuf.Duration
-	23, // 39: turret.policy.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	23, // 40: turret.policy.v1.Breaker.max_open_for:type_name -> google.protobuf.Duration
-	2,  // 41: turret.policy.v1.Breaker.scope:type_name -> turret.policy.v1.Scope
-	23, // 42: turret.policy.v1.Throttle.window:type_name -> google.protobuf.Duration
-	2,  // 43: turret.policy.v1.Throttle.scope:type_name -> turret.policy.v1.Scope
-	2,  // 44: turret.policy.v1.AdaptiveLimit.scope:type_name -> turret.policy.v1.Scope
-	4,  // 45: turret.policy.v1.Criticality.level:type_name -> turret.policy.v1.Level
-	4,  // 46: turret.policy.v1.Criticality.allow:type_name -> turret.policy.v1.Level
-	14, // 47: turret.policy.v1.PerKey.limit:type_name -> turret.policy.v1.Limit
-	16, // 48: turret.policy.v1.PerKey.rate_limit:type_name -> turret.policy.v1.RateLimit
-	8,  // 49: turret.policy.v1.Options.client:type_name -> turret.policy.v1.Client
-	9,  // 50: turret.policy.v1.Options.server:type_name -> turret.policy.v1.Server
-	24, // 51: turret.policy.v1.method:extendee -> google.protobuf.MethodOptions
-	25, // 52: turret.policy.v1.service:extendee -> google.protobuf.ServiceOptions
-	22, // 53: turret.policy.v1.method:type_name -> turret.policy.v1.Options
-	22, // 54: turret.policy.v1.service:type_name -> turret.policy.v1.Options
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	53, // [53:55] is the sub-list for extension type_name
-	51, // [51:53] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	21, // 14: turret.policy.v1.Client.criticality:type_name -> turret.policy.v1.Criticality
+	19, // 15: turret.policy.v1.Client.threshold:type_name -> turret.policy.v1.Threshold
+	24, // 16: turret.policy.v1.Server.timeout:type_name -> google.protobuf.Duration
+	24, // 17: turret.policy.v1.Server.stream_timeout:type_name -> google.protobuf.Duration
+	14, // 18: turret.policy.v1.Server.limit:type_name -> turret.policy.v1.Limit
+	16, // 19: turret.policy.v1.Server.rate_limit:type_name -> turret.policy.v1.RateLimit
+	22, // 20: turret.policy.v1.Server.per_key:type_name -> turret.policy.v1.PerKey
+	20, // 21: turret.policy.v1.Server.adaptive_limit:type_name -> turret.policy.v1.AdaptiveLimit
+	21, // 22: turret.policy.v1.Server.criticality:type_name -> turret.policy.v1.Criticality
+	5,  // 23: turret.policy.v1.Retry.codes:type_name -> turret.policy.v1.Code
+	3,  // 24: turret.policy.v1.Retry.resend:type_name -> turret.policy.v1.Resend
+	11, // 25: turret.policy.v1.Retry.backoff:type_name -> turret.policy.v1.Backoff
+	12, // 26: turret.policy.v1.Retry.budget:type_name -> turret.policy.v1.Budget
+	24, // 27: turret.policy.v1.Backoff.base:type_name -> google.protobuf.Duration
+	24, // 28: turret.policy.v1.Backoff.max:type_name -> google.protobuf.Duration
+	24, // 29: turret.policy.v1.Budget.window:type_name -> google.protobuf.Duration
+	2,  // 30: turret.policy.v1.Budget.scope:type_name -> turret.policy.v1.Scope
+	24, // 31: turret.policy.v1.Hedge.delay:type_name -> google.protobuf.Duration
+	12, // 32: turret.policy.v1.Hedge.budget:type_name -> turret.policy.v1.Budget
+	15, // 33: turret.policy.v1.Limit.queue:type_name -> turret.policy.v1.Queue
+	2,  // 34: turret.policy.v1.Limit.scope:type_name -> turret.policy.v1.Scope
+	24, // 35: turret.policy.v1.Queue.timeout:type_name -> google.protobuf.Duration
+	24, // 36: turret.policy.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	15, // 37: turret.policy.v1.RateLimit.queue:type_name -> turret.policy.v1.Queue
+	2,  // 38: turret.policy.v1.RateLimit.scope:type_name -> turret.policy.v1.Scope
+	24, // 39: turret.policy.v1.Breaker.window:type_name -> google.protobuf.Duration
+	24, // 40: turret.policy.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	24, // 41: turret.policy.v1.Breaker.max_open_for:type_name -> google.protobuf.Duration
+	2,  // 42: turret.policy.v1.Breaker.scope:type_name -> turret.policy.v1.Scope
+	24, // 43: turret.policy.v1.Throttle.window:type_name -> google.protobuf.Duration
+	2,  // 44: turret.policy.v1.Throttle.scope:type_name -> turret.policy.v1.Scope
+	2,  // 45: turret.policy.v1.Threshold.scope:type_name -> turret.policy.v1.Scope
+	2,  // 46: turret.policy.v1.AdaptiveLimit.scope:type_name -> turret.policy.v1.Scope
+	4,  // 47: turret.policy.v1.Criticality.level:type_name -> turret.policy.v1.Level
+	4,  // 48: turret.policy.v1.Criticality.allow:type_name -> turret.policy.v1.Level
+	14, // 49: turret.policy.v1.PerKey.limit:type_name -> turret.policy.v1.Limit
+	16, // 50: turret.policy.v1.PerKey.rate_limit:type_name -> turret.policy.v1.RateLimit
+	8,  // 51: turret.policy.v1.Options.client:type_name -> turret.policy.v1.Client
+	9,  // 52: turret.policy.v1.Options.server:type_name -> turret.policy.v1.Server
+	25, // 53: turret.policy.v1.method:extendee -> google.protobuf.MethodOptions
+	26, // 54: turret.policy.v1.service:extendee -> google.protobuf.ServiceOptions
+	23, // 55: turret.policy.v1.method:type_name -> turret.policy.v1.Options
+	23, // 56: turret.policy.v1.service:type_name -> turret.policy.v1.Options
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	55, // [55:57] is the sub-list for extension type_name
+	53, // [53:55] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_turret_policy_v1_policy_proto_init() }
@@ -2238,8 +2313,8 @@ func file_turret_policy_v1_policy_proto_init() {
 	file_turret_policy_v1_policy_proto_msgTypes[10].OneofWrappers = []any{}
 	file_turret_policy_v1_policy_proto_msgTypes[11].OneofWrappers = []any{}
 	file_turret_policy_v1_policy_proto_msgTypes[12].OneofWrappers = []any{}
-	file_turret_policy_v1_policy_proto_msgTypes[13].OneofWrappers = []any{}
-	file_turret_policy_v1_policy_proto_msgTypes[15].OneofWrappers = []any{
+	file_turret_policy_v1_policy_proto_msgTypes[14].OneofWrappers = []any{}
+	file_turret_policy_v1_policy_proto_msgTypes[16].OneofWrappers = []any{
 		(*PerKey_Metadata)(nil),
 		(*PerKey_PeerAddress)(nil),
 	}
@@ -2249,7 +2324,7 @@ func file_turret_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_turret_policy_v1_policy_proto_rawDesc), len(file_turret_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 2,
 			NumServices:   0,
 		},
