@@ -68,8 +68,9 @@ type Config struct {
 	// 10 ms and at most a minute. Where Burst tokens come in less time than
 	// Horizon, that time takes its place, but never less than 10 ms.
 	Horizon time.Duration
-	// MaxLease is the largest number of tokens in one lease. Zero: 1,000. At
-	// least 1. It bounds what a process that dies takes with it.
+	// MaxLease is the largest number of tokens that are asked for and held ahead of
+	// demand. Zero: 1,000. At least 1. It bounds what a process that dies takes with
+	// it. With 1, tokens are asked for only while calls wait.
 	MaxLease int
 	// Expire is how long leased tokens can be used. Zero: 1 s. At least Horizon.
 	Expire time.Duration

@@ -7,9 +7,15 @@
 // # Leases
 //
 // Asking the engine for each call would add a round trip to each call. A Limit
-// asks ahead of demand instead: it leases as many tokens as its own callers
-// take in [Config.Horizon], and asks for the next lease when half of them are
-// used. In the usual case a call takes a leased token and waits for nothing.
+// asks ahead of demand instead: it leases as many tokens as calls came to it in
+// the last [Config.Horizon], less those that it still has. It asks when what is
+// left lasts for an eighth of the Horizon, or for two round trips where these take
+// longer. In the usual case a call takes a leased token and waits for nothing.
+//
+// Invariant: the tokens that a Limit holds, and those that it has asked for, are
+// together at most as many as calls came to it in the Horizon before its last
+// question. A process that dies loses no more. Tokens of calls that were not sent
+// come back in addition.
 //
 // An answer with fewer tokens than were asked for says that the limit is
 // reached. The Limit then stays silent for 0.5 to 1.5 times the Horizon and
@@ -18,8 +24,8 @@
 //
 // Invariant: while the engine answers, all clients together let in at most
 // Burst + t x N/Per calls in the time t since the engine started. In a window
-// that starts later they may let in, besides, what was leased before it: at most
-// Rate x Horizon of each client, and never more than Expire old.
+// that starts later they may let in, besides, what was leased before it, which is
+// never more than Expire old.
 //
 // # When the engine is away
 //

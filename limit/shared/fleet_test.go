@@ -3,7 +3,9 @@ package shared_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -288,16 +290,116 @@ func TestEngineThatHangs(t *testing.T) {
 	})
 }
 
-// TestProcessThatDies loses at most what it has leased.
-func TestProcessThatDies(t *testing.T) {
+// TestProcessThatDiesLosesItsOwnRate kills each of some processes at any moment: what
+// it has leased is never more than comes in a Horizon at the rate at which it is
+// called.
+func TestProcessThatDiesLosesItsOwnRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &engine{trip: time.Millisecond}
-		f := newFleet(e, thousand, clients(2000)...)
-		f.run(5 * time.Second)
-		for _, l := range f.limits {
-			if s, most := l.Stats(), 1000*0.1; float64(s.Tokens) > most {
-				t.Errorf("%d tokens are leased, want at most what comes in a Horizon: %v", s.Tokens, most)
+		rates := []int{50, 200, 1000, 4000}
+		var each []time.Duration
+		for _, r := range rates {
+			each = append(each, time.Second/time.Duration(r))
+		}
+		f := newFleet(e, shared.Config{Key: "k", Rate: limit.Rate{N: 10_000, Per: time.Second, Burst: 1000}}, each...)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			f.run(3 * time.Second)
+		}()
+		most := make([]int, len(rates))
+		for range 2900 {
+			time.Sleep(time.Millisecond)
+			for i, l := range f.limits {
+				most[i] = max(most[i], l.Stats().Tokens)
 			}
 		}
+		<-over
+		for i, r := range rates {
+			if bound := r / 10; most[i] > bound {
+				t.Errorf("a process of %d calls a second has leased %d tokens at a moment, want at most %d", r, most[i], bound)
+			}
+		}
+		t.Logf("leased at a moment, at most: %v of %v a second", most, rates)
 	})
+}
+
+// A client is a process with a random load.
+type client struct {
+	engine shared.Engine
+	limit  *shared.Limit
+
+	mu    sync.Mutex
+	calls []time.Time
+}
+
+// Take asks the engine. With it what the client holds may grow until the next
+// question by n tokens: Take returns an error if that can be more than the calls of
+// the Horizon before it. It is called at the instant of the question.
+func (c *client) Take(ctx context.Context, key string, n int, r limit.Rate) (int, time.Duration, error) {
+	held := c.limit.Stats().Tokens
+	c.mu.Lock()
+	from := time.Now().Add(-100 * time.Millisecond)
+	calls := 0
+	for _, at := range c.calls {
+		if !at.Before(from) {
+			calls++
+		}
+	}
+	c.mu.Unlock()
+	if held+n > calls {
+		return 0, 0, fmt.Errorf("%d tokens are held and %d asked for after %d calls in a Horizon: %w", held, n, calls, errTooMany)
+	}
+	return c.engine.Take(ctx, key, n, r)
+}
+
+var errTooMany = errors.New("too many")
+
+// load calls the client for 20 s: at a rate that changes at random from 5 to 5,000 a
+// second, with bursts and pauses.
+func (c *client) load(t *testing.T, random *rand.Rand) {
+	var calls sync.WaitGroup
+	for start := time.Now(); time.Since(start) < 20*time.Second; {
+		mean := time.Second.Seconds() / (5 * math.Pow(1000, random.Float64()))
+		for range 1 + random.IntN(200) {
+			calls.Go(func() {
+				c.mu.Lock()
+				c.calls = append(c.calls, time.Now())
+				c.mu.Unlock()
+				_, _ = c.limit.Enter(t.Context())
+				if err := c.limit.Stats().Err; errors.Is(err, errTooMany) {
+					t.Error(err)
+				}
+			})
+			if random.IntN(4) > 0 {
+				time.Sleep(time.Duration(random.ExpFloat64() * mean * float64(time.Second)))
+			}
+		}
+		time.Sleep(time.Duration(random.IntN(2)) * time.Duration(random.Int64N(int64(time.Second))))
+	}
+	calls.Wait()
+}
+
+// TestHoldsNoMoreThanItsCallersTake has processes with random loads and an engine that
+// is near, slow, or away, and grants all, a part or nothing: none ever holds more
+// tokens than calls came to it in the Horizon before its last question.
+func TestHoldsNoMoreThanItsCallersTake(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			e := &engine{trip: time.Duration(random.Int64N(int64(9 * time.Millisecond)))}
+			var loads sync.WaitGroup
+			for i := range uint64(4) {
+				c := &client{engine: e}
+				c.limit = shared.New(c, shared.Config{Key: "k", Rate: limit.Rate{N: 2000, Per: time.Second, Burst: 400}})
+				loads.Go(func() { c.load(t, rand.New(rand.NewPCG(seed, i))) })
+			}
+			for range 6 {
+				time.Sleep(3 * time.Second)
+				e.down.Store(!e.down.Load() && random.IntN(2) == 0)
+			}
+			loads.Wait()
+			time.Sleep(time.Second)
+		})
+	}
 }

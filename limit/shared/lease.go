@@ -11,19 +11,21 @@ import (
 // for more, and whether the engine is away. It is a function of the instants,
 // in nanoseconds, and of the random words that it is given.
 //
-// Invariant: at most one question is under way.
+// Invariants: at most one question is under way. The tokens at hand and those that
+// are asked for are together no more than the calls of the last Horizon, or than
+// the calls that wait for the answer and those that it has to pay for.
 type ledger struct {
 	cfg Config // with defaults
 
 	demand  window
 	granted mean
 
-	// leases are the tokens at hand, those that expire first in front. There are
-	// two at most: the next lease is asked for when half of the last is left,
-	// and by then the one before it is used up.
+	// leases are the tokens at hand, those that expire first in front: what is
+	// left of earlier leases, and the last one.
 	leases [2]lease
 	size   int // tokens in the last lease when it came
 
+	trip        int64 // about the longest of the last round trips
 	asking      bool
 	askedAt     int64
 	silentUntil int64 // no question is asked before it
@@ -41,7 +43,7 @@ type lease struct {
 }
 
 func newLedger(c Config) ledger {
-	return ledger{cfg: c, demand: window{width: int64(c.Horizon)}, granted: mean{tau: float64(10 * time.Second)}}
+	return ledger{cfg: c, demand: newWindow(c.Horizon), granted: mean{tau: float64(10 * time.Second)}}
 }
 
 // tokens returns how many leased tokens can be used at now.
@@ -87,12 +89,33 @@ func (l *ledger) question(now int64, waiting int) int {
 		}
 	case now < l.silentUntil:
 		return 0
-	case waiting == 0 && (l.size < 2 || l.tokens(now) > l.size/2):
-		return 0 // a lease of one is not renewed ahead: it would expire unused
+	case waiting == 0 && !l.early(now):
+		return 0
 	}
-	want := max(int(math.Ceil(l.demand.at(now))), waiting+l.debt, 1)
+	n := l.most(max(l.demand.count(now), waiting+l.debt, 1)) - l.tokens(now)
+	if n <= 0 {
+		return 0
+	}
 	l.asking, l.askedAt = true, now
-	return min(want, l.cfg.MaxLease, l.cfg.Rate.Burst)
+	return n
+}
+
+// most returns how many tokens may be held for calls.
+func (l *ledger) most(calls int) int { return min(calls, l.cfg.MaxLease, l.cfg.Rate.Burst) }
+
+// early reports whether to ask at now before the tokens are used up: what is left
+// lasts for two round trips or less, or for an eighth of the Horizon where that is
+// longer, and is no more than half of what may be held. A process that may hold one
+// token only does not ask early: the token would expire unused.
+func (l *ledger) early(now int64) bool {
+	demand := l.demand.count(now)
+	most := l.most(demand)
+	if most < 2 {
+		return false
+	}
+	lead := max(2*l.trip, int64(l.cfg.Horizon)/8)
+	last := math.Round(float64(demand) * float64(lead) / float64(l.cfg.Horizon))
+	return float64(l.tokens(now)) <= min(last, float64(most/2))
 }
 
 // answer notes what the engine granted of asked tokens. random is a random word.
@@ -102,6 +125,7 @@ func (l *ledger) answer(now int64, asked, granted int, retryAfter time.Duration,
 		l.granted.skip(now)
 	}
 	l.asking, l.away = false, false
+	l.trip = min(max(now-l.askedAt, l.trip-l.trip/8), int64(l.cfg.Horizon))
 	l.granted.add(now, granted)
 	if granted < asked {
 		l.silentUntil = now + spread(l.cfg.Horizon, random)
@@ -112,8 +136,11 @@ func (l *ledger) answer(now int64, asked, granted int, retryAfter time.Duration,
 	}
 	paid := min(l.debt, granted)
 	l.debt -= paid
-	l.leases[0].tokens = l.tokens(now) // none, or what is left of the last lease
-	l.leases[0].expires = max(l.leases[0].expires, l.leases[1].expires)
+	if held := l.tokens(now); l.leases[0].tokens > 0 {
+		l.leases[0].tokens = held // all expire with the oldest of them
+	} else {
+		l.leases[0] = l.leases[1]
+	}
 	l.leases[1] = lease{granted - paid, now + int64(l.cfg.Expire)}
 	l.size = granted
 }
@@ -169,33 +196,44 @@ func spread(d time.Duration, random uint64) int64 {
 	return int64(float64(d) * (0.5 + float64(random>>11)/(1<<53)))
 }
 
-// A window counts what happened in the last width nanoseconds: what it counts is
-// taken to be evenly spread over the width before the present one.
+// A window counts the calls of the last width nanoseconds in slots. The calls of
+// the oldest slot that lies within the width only in part are left out, so that no
+// count has a call that is older than the width.
 type window struct {
-	width    int64
-	start    int64 // of the present width
-	now, old int   // counts in the present width and in the one before it
+	slot  int64 // the width of a slot
+	last  int64 // the number of the present slot
+	slots [windowSlots]int32
+	sum   int // of the slots
 }
+
+const windowSlots = 16
+
+func newWindow(width time.Duration) window { return window{slot: int64(width) / windowSlots} }
 
 func (w *window) add(now int64) {
 	w.turn(now)
-	w.now++
+	w.slots[w.last%windowSlots]++
+	w.sum++
 }
 
-func (w *window) at(now int64) float64 {
+// count returns how many calls came in the last fifteen to sixteen sixteenths of
+// the width.
+func (w *window) count(now int64) int {
 	w.turn(now)
-	passed := float64(now-w.start) / float64(w.width)
-	return float64(w.now) + float64(w.old)*(1-passed)
+	return w.sum
 }
 
+// turn empties the slots that are no longer within the width.
 func (w *window) turn(now int64) {
-	switch passed := (now - w.start) / w.width; {
-	case passed <= 0:
-	case passed == 1:
-		w.old, w.now, w.start = w.now, 0, w.start+w.width
-	default:
-		w.old, w.now, w.start = 0, 0, now
+	if now < (w.last+1)*w.slot {
+		return
 	}
+	present := now / w.slot
+	for i := max(w.last+1, present-windowSlots+1); i <= present; i++ {
+		w.sum -= int(w.slots[i%windowSlots])
+		w.slots[i%windowSlots] = 0
+	}
+	w.last = present
 }
 
 // A mean is an exponentially weighted mean rate. It is exact for a constant

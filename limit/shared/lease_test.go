@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -9,7 +10,8 @@ import (
 
 // FuzzLedger runs a ledger through the steps that the input describes and holds
 // its invariants: no token that was not granted is used, one question is under
-// way at most, none while the ledger is silent, and no question is too large.
+// way at most, none while the ledger is silent, no question is too large, and no
+// more is held or under way than calls came in the Horizon before the question.
 func FuzzLedger(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 2, 200, 0, 3, 1, 4, 9}, uint16(100), uint16(50))
 	f.Add([]byte{0, 255, 0, 3, 255, 0, 2, 0, 0, 4, 4, 0}, uint16(1), uint16(1))
@@ -19,12 +21,15 @@ func FuzzLedger(f *testing.F) {
 		}.withDefaults())
 		var now int64
 		var granted, used, asked int
+		var calls []int64
+		held := 0 // at most, since the last question
 		for i := 0; i+1 < len(steps); i += 2 {
 			arg := int(steps[i+1])
 			now += int64(arg) * int64(arg) * int64(time.Millisecond) / 16
 			switch steps[i] % 5 {
 			case 0:
 				l.demand.add(now)
+				calls = append(calls, now)
 				if l.take(now) {
 					used++
 				}
@@ -37,7 +42,10 @@ func FuzzLedger(f *testing.F) {
 				if was || silent || n < 0 || n > min(100, int(burst)+1) {
 					t.Fatalf("a question for %d tokens; one was under way: %v, silent: %v", n, was, silent)
 				}
-				asked = n
+				asked, held = n, n+l.tokens(now)
+				if most := max(within(calls, now-int64(l.cfg.Horizon)), arg%8, 1); held > min(most, 100, int(burst)+1) {
+					t.Fatalf("%d tokens are held or asked for after %d calls in a Horizon", held, most)
+				}
 			case 3:
 				if l.asking {
 					got := min(arg, asked)
@@ -49,8 +57,8 @@ func FuzzLedger(f *testing.F) {
 					l.failed(now, uint64(arg)<<56)
 				}
 			}
-			if left := l.tokens(now); left < 0 || used+left > granted {
-				t.Fatalf("%d tokens were granted, %d are used and %d left", granted, used, left)
+			if left := l.tokens(now); left < 0 || used+left > granted || left > held {
+				t.Fatalf("%d tokens were granted, %d are used and %d left, want at most %d left", granted, used, left, held)
 			}
 			if wait := l.retryAfter(now); wait < 0 || wait > time.Hour {
 				t.Fatalf("retry after %v", wait)
@@ -60,6 +68,72 @@ func FuzzLedger(f *testing.F) {
 			}
 		}
 	})
+}
+
+// within returns how many calls came at from or later.
+func within(calls []int64, from int64) (n int) {
+	for _, at := range calls {
+		if at >= from {
+			n++
+		}
+	}
+	return n
+}
+
+// TestWindowCountsTheLastWidth gives a window calls at random instants: what it
+// counts came within the width, and is all that came within fifteen sixteenths of it.
+func TestWindowCountsTheLastWidth(t *testing.T) {
+	const width = 100 * time.Millisecond
+	random := rand.New(rand.NewPCG(1, 1))
+	w := newWindow(width)
+	var calls []int64
+	var now int64
+	for range 5000 {
+		now += int64(random.ExpFloat64() * float64(4*time.Millisecond))
+		if random.IntN(200) == 0 {
+			now += random.Int64N(int64(3 * width))
+		}
+		w.add(now)
+		calls = append(calls, now)
+		if random.IntN(10) == 0 {
+			now += random.Int64N(int64(width) / 2)
+		}
+		least, most := within(calls, now-int64(width)*15/16), within(calls, now-int64(width))
+		if got := w.count(now); got < least || got > most {
+			t.Fatalf("counts %d calls at %v, want %d to %d", got, time.Duration(now), least, most)
+		}
+		calls = calls[max(len(calls)-200, 0):]
+	}
+}
+
+// TestNextLeaseIsAskedForInTime holds when a process asks ahead: at an eighth of the
+// Horizon, at two round trips where these are longer, and at half of the Horizon where
+// they are longer still.
+func TestNextLeaseIsAskedForInTime(t *testing.T) {
+	for _, tt := range []struct {
+		trip time.Duration
+		left int // of 80 tokens, at the next question
+	}{
+		{time.Millisecond, 10},
+		{10 * time.Millisecond, 16},
+		{20 * time.Millisecond, 32},
+		{90 * time.Millisecond, 40},
+	} {
+		l := newLedger(Config{Key: "k", Rate: limit.PerSecond(10_000)}.withDefaults())
+		now := int64(time.Second)
+		for range 80 {
+			l.demand.add(now)
+		}
+		l.question(now, 80)
+		now += int64(tt.trip)
+		l.answer(now, 80, 80, 0, 0)
+		for l.tokens(now) > 0 && l.question(now, 0) == 0 {
+			l.take(now)
+		}
+		if got := l.tokens(now); got != tt.left {
+			t.Errorf("with a round trip of %v the next lease is asked for at %d tokens of 80, want %d", tt.trip, got, tt.left)
+		}
+	}
 }
 
 func TestMeanIsExactFromTheBeginning(t *testing.T) {

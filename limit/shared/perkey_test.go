@@ -87,39 +87,3 @@ func TestPerKeyIsChecked(t *testing.T) {
 		}()
 	}
 }
-
-// TestProcessThatDiesLosesItsOwnRate kills each of some processes at any moment: what
-// it has leased is never more than comes in a Horizon at the rate at which it asks,
-// and half of that again, since the next lease is asked for when half of the last is
-// left.
-func TestProcessThatDiesLosesItsOwnRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := &engine{trip: time.Millisecond}
-		rates := []int{50, 200, 1000, 4000}
-		var each []time.Duration
-		for _, r := range rates {
-			each = append(each, time.Second/time.Duration(r))
-		}
-		f := newFleet(e, shared.Config{Key: "k", Rate: limit.Rate{N: 10_000, Per: time.Second, Burst: 1000}}, each...)
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			f.run(3 * time.Second)
-		}()
-		most := make([]int, len(rates))
-		for range 2900 {
-			time.Sleep(time.Millisecond)
-			for i, l := range f.limits {
-				most[i] = max(most[i], l.Stats().Tokens)
-			}
-		}
-		<-over
-		for i, r := range rates {
-			// Leases are rounded up, and hold the call that asked for them.
-			if bound := r/10 + r/20 + 2; most[i] > bound {
-				t.Errorf("a process of %d calls a second has leased %d tokens at a moment, want at most %d", r, most[i], bound)
-			}
-		}
-		t.Logf("leased at a moment, at most: %v of %v a second", most, rates)
-	})
-}
