@@ -260,17 +260,21 @@ func (g *group[K, S]) wait(ctx context.Context) error {
 }
 
 // whyNone returns the error of a call whose ctx has ended while there was no
-// member: why, and why there was none.
+// member: why, and why there was none. A closed group says so, whatever else ended
+// ctx.
 func (g *group[K, S]) whyNone(ctx context.Context) error {
-	if lost, ok := errors.AsType[unreachableError](context.Cause(ctx)); ok {
+	lost, unreachable := errors.AsType[unreachableError](context.Cause(ctx))
+	if unreachable && g.ctx.Err() == nil {
 		return lost.unreachable()
 	}
 	err := g.cache.Ready(ctx)
 	switch {
-	case err == nil: // one is ready now, but the line was too long
-		return turret.NotReady(ctx.Err())
 	case turret.IsFinal(err):
 		return err
+	case unreachable:
+		return lost.unreachable()
+	case err == nil: // one is ready now, but the line was too long
+		return turret.NotReady(ctx.Err())
 	}
 	if why := g.whyLost(); why != "" {
 		err = turret.NotReady(fmt.Errorf("%w, no connection to %s", err, why))
