@@ -119,17 +119,21 @@ func (g *gate) leave(now, start int64, o turret.Outcome) {
 }
 
 // giveUp takes out w, whose caller has gone. A place that it was given in the
-// same instant goes to the next.
-func (g *gate) giveUp(now int64, w *waiter) {
+// same instant goes to the next. It reports false if w was refused before: then w
+// has been counted.
+func (g *gate) giveUp(now int64, w *waiter) bool {
 	g.touch(now)
-	g.counts.gaveUp++
+	defer g.settle(now)
 	switch {
 	case g.line.remove(w):
 	case w.fate == admitted:
 		g.inside--
 		g.counts.entered--
+	default:
+		return false
 	}
-	g.settle(now)
+	g.counts.gaveUp++
+	return true
 }
 
 // bound changes the bounds of the limit.

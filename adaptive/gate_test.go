@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,43 @@ func TestWaitIsBounded(t *testing.T) {
 		if s := l.Stats(); s.Waited != 1 || s.InFlight != 0 || s.Refused() != 1 {
 			t.Errorf("stats %+v", s)
 		}
+	})
+}
+
+// A lateContext is cancelled while ended is true, and does not say so on Done.
+type lateContext struct {
+	context.Context //nolint:containedctx // it is a context
+
+	ended atomic.Bool
+}
+
+func (c *lateContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestRefusedAndCancelledCountsOnce has a caller give up in the instant in which its
+// call is refused: the call was refused, and is counted once.
+func TestRefusedAndCancelledCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := adaptive.New(adaptive.Config{Max: 1})
+		ticket, err := l.Enter(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := &lateContext{Context: t.Context()}
+		result := enter(ctx, l)
+		synctest.Wait()
+		ctx.ended.Store(true) // it is in line
+		if _, err, _ := result(); !errors.Is(err, adaptive.ErrWaited) {
+			t.Errorf("Enter: %v, want ErrWaited", err)
+		}
+		if s := l.Stats(); s.Waited != 1 || s.Cancelled != 0 || s.InFlight != 1 {
+			t.Errorf("stats %+v, want one call refused and none cancelled", s)
+		}
+		l.Leave(ticket, turret.Success)
 	})
 }
 

@@ -167,9 +167,11 @@ func (l *Limit) wait(ctx context.Context, key uint64) (turret.Ticket, error) {
 	if err := ctx.Err(); err != nil {
 		now := l.now()
 		l.lock(now)
-		l.gate.giveUp(now, w)
+		gone := l.gate.giveUp(now, w)
 		l.unlock()
-		return turret.Ticket{}, turret.NotReady(err)
+		if gone {
+			return turret.Ticket{}, turret.NotReady(err)
+		}
 	}
 	switch w.fate {
 	case admitted:
