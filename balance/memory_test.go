@@ -104,8 +104,42 @@ func TestEndpointComesBack(t *testing.T) {
 	}
 }
 
+// TestBansSurviveShortLists has a resolver that finds fewer endpoints for a moment, or
+// none: those that come back are as banned as they were.
+func TestBansSurviveShortLists(t *testing.T) {
+	for name, lists := range map[string][][]int{
+		"none":             {{}},
+		"none, twice":      {{}, {}},
+		"one":              {{9}},
+		"one, then none":   {{9}, {}},
+		"none, then one":   {{}, {9}},
+		"others":           {{8, 9}, {6, 7}, {4, 5}, {2, 3}},
+		"in another order": {{9, 8, 7, 6, 5, 4, 3, 2, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				endpoints := fakeconn.Endpoints(10)
+				f := newFleet(t, longBans, endpoints)
+				f.serve(500, sick(down))
+				for _, list := range lists {
+					var short []resolver.Endpoint
+					for _, i := range list {
+						short = append(short, endpoints[i])
+					}
+					f.resolve(short)
+					time.Sleep(time.Second)
+				}
+				f.resolve(endpoints)
+				if n := f.serve(1000, well)[first]; n != 0 {
+					t.Errorf("%d calls to an endpoint that was banned", n)
+				}
+			})
+		})
+	}
+}
+
 // TestDepartedAreBounded has 1,000 endpoints leave at once, and again and again:
-// at most as many are remembered as there are endpoints.
+// at most as many are remembered as there were endpoints at once.
 func TestDepartedAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := fakeconn.Endpoints(1000)

@@ -50,6 +50,7 @@ type policy struct {
 	config    *settings
 	endpoints *resolver.EndpointMap[*named]
 	departed  *resolver.EndpointMap[*named] // may come back
+	most      int                           // the most endpoints at once since none has departed; bounds departed
 	built     uint64                        // the number of the newest picker with a snapshot
 	children  []endpointsharding.ChildState // the newest
 }
@@ -144,6 +145,7 @@ func (p *policy) reconcile(c Config, endpoints []resolver.Endpoint) {
 		}
 	}
 	p.endpoints = kept
+	p.most = max(p.most, kept.Len())
 	p.forgetDeparted(now)
 	// Pickers list endpoints in this order, not in that of a map, so that the
 	// same random words make the same picks.
@@ -181,9 +183,10 @@ func (p *policy) arrive(e resolver.Endpoint, now int64) *named {
 }
 
 // forgetDeparted drops endpoints that left a long time ago, and of the others
-// those that left first, until there are no more than there are endpoints.
+// those that left first, until there are no more than p.most.
 // It requires bans.mu. The bound keeps a resolver that names other endpoints in every
-// update from filling the memory.
+// update from filling the memory. It is not the present number of endpoints: a
+// resolver that finds few of them, or none, often finds all again in the next moment.
 func (p *policy) forgetDeparted(now int64) {
 	type departure struct {
 		resolver.Endpoint
@@ -196,9 +199,12 @@ func (p *policy) forgetDeparted(now int64) {
 	}
 	slices.SortFunc(departures, func(a, b departure) int { return cmp.Compare(b.left, a.left) })
 	for i, d := range departures {
-		if i >= p.endpoints.Len() || now-d.left > remembered {
+		if i >= p.most || now-d.left > remembered {
 			p.departed.Delete(d.Endpoint)
 		}
+	}
+	if p.departed.Len() == 0 {
+		p.most = p.endpoints.Len()
 	}
 }
 
