@@ -186,7 +186,8 @@ func (c *streamClient) sendOn(a *attempt, m any) (again bool, err error) {
 	if !c.committed {
 		c.learnEnd(a)
 	}
-	if a.ended && !c.committed {
+	// While learnEnd waited another attempt may have begun, and been committed.
+	if a.ended && (!c.committed || c.current != a) {
 		return true, nil
 	}
 	c.commit()
