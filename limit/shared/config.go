@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -130,7 +131,10 @@ func (c Config) Validate() error {
 	return nil
 }
 
-const defaultHorizon = 100 * time.Millisecond
+const (
+	defaultHorizon = 100 * time.Millisecond
+	farAhead       = time.Duration(math.MaxInt64 / 4)
+)
 
 // withDefaults returns c with every zero field set to its default.
 func (c Config) withDefaults() Config {
@@ -140,6 +144,8 @@ func (c Config) withDefaults() Config {
 	c.Wait = max(cmp.Or(c.Wait, 10*time.Millisecond), 0)
 	c.Timeout = cmp.Or(c.Timeout, 50*time.Millisecond)
 	c.Probe = cmp.Or(c.Probe, 500*time.Millisecond)
+	// An instant that far ahead must not overflow, also where half is added to it.
+	c.Expire, c.Probe = min(c.Expire, farAhead), min(c.Probe, farAhead)
 	c.Rate.Burst = cmp.Or(c.Rate.Burst, c.Rate.N)
 	if fill := float64(c.Rate.Burst) / perNanosecond(c.Rate); fill < float64(c.Horizon) {
 		c.Horizon = max(time.Duration(fill), leastHorizon)

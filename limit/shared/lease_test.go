@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -132,6 +133,19 @@ func TestNextLeaseIsAskedForInTime(t *testing.T) {
 		}
 		if got := l.tokens(now); got != tt.left {
 			t.Errorf("with a round trip of %v the next lease is asked for at %d tokens of 80, want %d", tt.trip, got, tt.left)
+		}
+	}
+}
+
+// TestEngineThatIsNeverProbed has the longest Probe that there is: an engine that is
+// away is not asked at once.
+func TestEngineThatIsNeverProbed(t *testing.T) {
+	for _, random := range []uint64{0, math.MaxUint64} {
+		l := newLedger(Config{Key: "k", Rate: limit.PerSecond(1), Probe: math.MaxInt64}.withDefaults())
+		now := int64(time.Hour)
+		l.failed(now, random)
+		if l.probeAt <= now || l.question(now, 1) != 0 {
+			t.Errorf("random word %d: the engine is asked at %d", random, l.probeAt)
 		}
 	}
 }

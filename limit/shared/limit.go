@@ -19,7 +19,10 @@ import (
 // [limit.ErrRate].
 var ErrAway = errors.New("the engine of the limit is away")
 
-var errTimeout = errors.New("no answer within Timeout")
+var (
+	errTimeout = errors.New("no answer within Timeout")
+	errExited  = errors.New("the engine exited its goroutine")
+)
 
 // Limit is a [turret.Gate] that bounds the rate at which calls start in several
 // processes together. The package comment says how. It counts tokens: a call
@@ -332,21 +335,34 @@ func (l *Limit) ask(n int) {
 
 // questions asks the engine for n tokens, and goes on while calls wait for more.
 func (l *Limit) questions(n int) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.answered(n, 0, 0, errExited)
+		}
+	}()
 	for n > 0 {
 		granted, retryAfter, err := l.question(n)
-		l.mu.Lock()
-		now := l.now()
-		if err != nil {
-			l.count.failed++
-			l.leave(now, err)
-		} else {
-			l.count.granted += uint64(min(max(granted, 0), n))
-			l.ledger.answer(now, n, granted, retryAfter, l.random())
-		}
-		n = l.settle(now)
-		l.tell()
-		l.mu.Unlock()
+		n = l.answered(n, granted, retryAfter, err)
 	}
+	returned = true
+}
+
+// answered takes the answer to a question for n tokens, and returns for how many to
+// ask next.
+func (l *Limit) answered(n, granted int, retryAfter time.Duration, err error) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if err != nil {
+		l.count.failed++
+		l.leave(now, err)
+	} else {
+		l.count.granted += uint64(min(max(granted, 0), n))
+		l.ledger.answer(now, n, granted, retryAfter, l.random())
+	}
+	defer l.tell()
+	return l.settle(now)
 }
 
 // question calls the engine once. A panic of the engine becomes an error, since no

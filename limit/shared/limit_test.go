@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -150,6 +152,49 @@ func TestEnginesThatMisbehave(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEngineThatExits has an engine that ends the goroutine that asks it, once: it is
+// away, and is asked again.
+func TestEngineThatExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		e := take(func(_ context.Context, n int) (int, time.Duration, error) {
+			if asked++; asked == 1 {
+				runtime.Goexit()
+			}
+			return n, 0, nil
+		})
+		l := shared.New(e, shared.Config{Key: "k", Rate: limit.PerSecond(100), Away: shared.AwayClosed})
+		if _, err := l.Enter(t.Context()); !errors.Is(err, shared.ErrAway) {
+			t.Errorf("Enter: %v, want ErrAway", err)
+		}
+		if s := l.Stats(); s.Failed != 1 || s.Err == nil || !strings.Contains(s.Err.Error(), "exited") {
+			t.Errorf("Stats are %+v, want that the engine has exited", s)
+		}
+		time.Sleep(time.Second)
+		_, _ = l.Enter(t.Context()) // asks again
+		synctest.Wait()
+		if s := l.Stats(); s.Away {
+			t.Errorf("Stats are %+v, want that the engine is back", s)
+		}
+	})
+}
+
+// TestTokensThatNeverExpire has the longest Expire that there is, as a caller may
+// mean by "never": tokens do not expire at once.
+func TestTokensThatNeverExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &engine{trip: time.Millisecond}
+		l := shared.New(e, shared.Config{Key: "k", Rate: limit.Rate{N: 1, Per: time.Second, Burst: 1}, Expire: math.MaxInt64})
+		time.Sleep(time.Second)
+		if _, err := l.Enter(t.Context()); err != nil {
+			t.Errorf("Enter: %v, want the token that was leased", err)
+		}
+		if s := l.Stats(); s.Asked != 1 || s.Entered != 1 {
+			t.Errorf("Stats are %+v, want one question and one call", s)
+		}
+	})
 }
 
 func TestReadyWaitsForTheEngine(t *testing.T) {
