@@ -3,8 +3,8 @@ package limit
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -44,7 +44,7 @@ func (c KeyedConfig) Validate() error {
 
 // A Keyed has a gate for each key: a tenant, a peer, a method. Its memory is
 // bounded: it holds at most MaxKeys gates and one more, and of a key at most 128
-// bytes.
+// bytes: of a longer one the first 64 and a hash, which New gets as the key.
 //
 // A key that makes room for another loses what its gate knew: the tokens that it
 // had used, the state of its breaker. Give MaxKeys room for the keys that are
@@ -54,7 +54,6 @@ func (c KeyedConfig) Validate() error {
 // one. It is made by [NewKeyed]. Its methods may be called concurrently.
 type Keyed struct {
 	config KeyedConfig
-	seeds  [2]maphash.Seed // of keys that are too long
 
 	mu      sync.Mutex
 	gates   map[string]*keyedGate
@@ -80,10 +79,7 @@ func NewKeyed(c KeyedConfig) *Keyed {
 	if c.New == nil {
 		c.New = func(string) turret.Gate { return NewConcurrency(defaultKeyLimit, Queue{}) }
 	}
-	return &Keyed{
-		config: c, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
-		gates: map[string]*keyedGate{},
-	}
+	return &Keyed{config: c, gates: map[string]*keyedGate{}}
 }
 
 // Enter enters the gate of key.
@@ -145,7 +141,7 @@ func (g *keyedGate) mark(t turret.Ticket) turret.Ticket {
 
 // Ready asks the gate of key. A key that has no gate yet is ready.
 func (k *Keyed) Ready(ctx context.Context, key string) error {
-	key = k.short(key)
+	key = short(key)
 	k.mu.Lock()
 	g, ok := k.gates[key]
 	if !ok && len(k.gates) >= k.config.MaxKeys && k.idle.first == nil {
@@ -191,17 +187,19 @@ func (b *keyedBy) String() string { return b.keyed.String() }
 
 func (b *keyedBy) Describe(d *turret.Description) { d.Forward(b.keyed) }
 
-// short returns key, or a hash of one that is too long to keep.
-func (k *Keyed) short(key string) string {
+// short returns key, or the beginning of one that is too long to keep, with a hash.
+// Invariant: it is the same in all processes, which may share the limit of a key.
+func short(key string) string {
 	if len(key) <= longestKey {
 		return key
 	}
-	return fmt.Sprintf("%.64s…%016x%016x", key, maphash.String(k.seeds[0], key), maphash.String(k.seeds[1], key))
+	hash := sha256.Sum256([]byte(key))
+	return fmt.Sprintf("%s…%x", strings.ToValidUTF8(key[:64], ""), hash[:16])
 }
 
 // take returns the gate of key and counts one user more of it.
 func (k *Keyed) take(key string) *keyedGate {
-	key = k.short(key)
+	key = short(key)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if g, ok := k.gates[key]; ok {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/breaker"
@@ -111,6 +112,33 @@ func TestAMillionKeysNeedLittleMemory(t *testing.T) {
 		t.Errorf("%d bytes more for 1,000 keys", grown)
 	}
 	runtime.KeepAlive(k)
+}
+
+// TestLongKeysHaveOneName gives New long keys in two Keyeds, as two processes have
+// them: their names are short, and the same in both.
+func TestLongKeysHaveOneName(t *testing.T) {
+	for name, long := range map[string]string{
+		"ASCII":         strings.Repeat("x", 129),
+		"wide":          strings.Repeat("\U0001F600", 100),
+		"cut in a rune": "a" + strings.Repeat("é", 100),
+		"not UTF-8":     strings.Repeat("\xff", 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var names []string
+			for range 2 {
+				k := limit.NewKeyed(limit.KeyedConfig{New: func(key string) turret.Gate {
+					names = append(names, key)
+					return ones(key)
+				}})
+				if _, err := k.Enter(t.Context(), long); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(names) != 2 || names[0] != names[1] || len(names[0]) > 128 || !utf8.ValidString(names[0]) {
+				t.Errorf("a key of %d bytes has the names %q, want one of at most 128 bytes", len(long), names)
+			}
+		})
+	}
 }
 
 func TestLongKeysAreToldApart(t *testing.T) {
