@@ -35,11 +35,11 @@ type health struct {
 	inFlight atomic.Int64
 	started  atomic.Int64 // when a call began last
 	alive    atomic.Int64 // when a call was answered last, or the server had none
+	idle     atomic.Int64 // when a call ended last; invariant: known before inFlight is 0
 
 	mu        sync.Mutex
 	mean      float64 // at measured; 0 if nothing was measured
 	measured  int64
-	idle      int64 // since when there has been no call; meaningless while there are some
 	ordinary  ordinary
 	sickSince int64 // when the first call ended that began this sickness; 0 if well
 }
@@ -54,20 +54,31 @@ const (
 	answered                // it took as long as it took
 )
 
-// start notes that a call begins.
+// start notes that a call begins. What the first of several calls does comes before
+// it is counted, so that no look takes an idle time for a silence.
 func (h *health) start(now int64) {
-	if h.inFlight.Add(1) == 1 {
-		h.alive.Store(now)
-		h.mu.Lock()
-		h.mean = faded(h.mean, now-h.idle)
-		h.mu.Unlock()
+	if h.inFlight.Load() == 0 {
+		h.wake(now)
 	}
+	h.inFlight.Add(1)
 	h.started.Store(now)
+}
+
+// wake ends a time without calls.
+func (h *health) wake(now int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.inFlight.Load() > 0 { // another call was first
+		return
+	}
+	h.mean = faded(h.mean, now-h.idle.Swap(now))
+	h.alive.Store(now)
 }
 
 // done notes that a call ends that began at start.
 func (h *health) done(now, start int64, v verdict) {
 	silence := h.silence(now)
+	h.idle.Store(now)
 	left := h.inFlight.Add(-1)
 	if left > 0 && v >= failed {
 		h.alive.Store(now)
@@ -78,9 +89,6 @@ func (h *health) done(now, start int64, v verdict) {
 		return
 	}
 	defer h.mu.Unlock()
-	if left == 0 {
-		h.idle = now
-	}
 	took := max(1, float64(now-start))
 	if v == nothing || v != answered && took <= h.mean {
 		return
@@ -140,7 +148,7 @@ func (h *health) look(now int64) report {
 	defer h.mu.Unlock()
 	latency := h.mean
 	if h.inFlight.Load() == 0 {
-		latency = faded(latency, now-h.idle)
+		latency = faded(latency, now-h.idle.Load())
 	}
 	latency = max(latency, float64(silence))
 	return report{h.ordinary.exceeded(latency), time.Duration(latency), time.Duration(h.ordinary.typical())}

@@ -2,6 +2,8 @@ package alarm
 
 import (
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -201,4 +203,38 @@ func FuzzHealth(f *testing.F) {
 			t.Errorf("sick after an hour without calls: %+v", s.look(s.now))
 		}
 	})
+}
+
+// TestEndsAreKnownBeforeTheyCount has a call end, and then one begin, that find the
+// mutex taken. A call that begins next must not take a time in which the server was
+// busy for one in which it was idle, and a look not the other way round.
+func TestEndsAreKnownBeforeTheyCount(t *testing.T) {
+	h := &health{relearn: int64(defaultRelearn)}
+	now := 100 * ms
+	h.start(0)
+	var calls sync.WaitGroup
+	h.mu.Lock()
+	calls.Go(func() { h.done(now, 0, answered) })
+	for h.inFlight.Load() > 0 {
+		runtime.Gosched()
+	}
+	if h.idle.Load() != now {
+		t.Errorf("the server is idle, as is known, since %d, want %d", h.idle.Load(), now)
+	}
+	h.mu.Unlock()
+	calls.Wait()
+	h.mu.Lock()
+	now += int64(time.Hour)
+	calls.Go(func() { h.start(now) })
+	for range 1000 {
+		runtime.Gosched()
+	}
+	if h.inFlight.Load() != 0 {
+		t.Error("a call counts before the idle time is over")
+	}
+	h.mu.Unlock()
+	calls.Wait()
+	if got := now - h.alive.Load(); got != 0 {
+		t.Errorf("a silence of %v after an idle hour", time.Duration(got))
+	}
 }
