@@ -9,6 +9,7 @@ import (
 	ratelimit "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	service "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/turret-go/turret"
 	"github.com/turret-go/turret/internal/misuse"
@@ -53,6 +54,17 @@ func New(conn grpc.ClientConnInterface, c Config) *Engine {
 	misuse.Check("rls: New", c.Validate())
 	c.Entry = cmp.Or(c.Entry, defaultEntry)
 	return &Engine{service.NewRateLimitServiceClient(conn), c}
+}
+
+// DialOptions returns the options of a connection that is there soon after its
+// server is back: it tries again every 150 ms or sooner, and gives up an attempt
+// after a second. gRPC's own default waits for up to two minutes after a long
+// absence. Options of the caller that follow them win.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 150 * time.Millisecond},
+		MinConnectTimeout: time.Second,
+	})}
 }
 
 // Take takes n tokens of the limit key or none; [shared.Engine] has the rules.

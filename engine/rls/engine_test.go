@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,5 +197,48 @@ func TestLimitOverTheServer(t *testing.T) {
 		if in := second(); in < 50 || in > 130 || l.Stats().Away {
 			t.Errorf("%d calls were let in after the server's return, want 100", in)
 		}
+	})
+}
+
+// TestBackAfterALongAbsence has a server that cannot be reached for ten minutes: a
+// connection with DialOptions and a limit in front of it use it within a second.
+func TestBackAfterALongAbsence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := bufconn.Listen(1 << 20)
+		var down atomic.Bool
+		down.Store(true)
+		g := grpc.NewServer()
+		service.RegisterRateLimitServiceServer(g, &server{})
+		go func() { _ = g.Serve(memory) }()
+		conn, err := grpc.NewClient("passthrough:memory", append(rls.DialOptions(),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				if down.Load() {
+					return nil, errors.New("connection refused")
+				}
+				return memory.DialContext(ctx)
+			}),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := shared.New(rls.New(conn, rls.Config{Domain: "shop"}), shared.Config{Key: "k", Rate: limit.PerSecond(100)})
+		enter := func(from time.Time, lasts time.Duration) {
+			for time.Since(from) < lasts {
+				_, _ = l.Enter(t.Context())
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		enter(time.Now(), 10*time.Minute)
+		if s := l.Stats(); !s.Away || s.Entered > 0 {
+			t.Errorf("without a server: %+v", s)
+		}
+		down.Store(false)
+		enter(time.Now(), time.Second)
+		if s := l.Stats(); s.Away || s.Entered == 0 {
+			t.Errorf("a second after the server's return: %+v", s)
+		}
+		time.Sleep(time.Second) // until the last question is answered
+		_ = conn.Close()
+		g.Stop()
 	})
 }
