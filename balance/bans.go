@@ -109,14 +109,9 @@ func (b *bans) outOfUse() int {
 	return b.out
 }
 
-// forget takes an endpoint that is no longer there out of the count.
-func (b *bans) forget(e *endpoint) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.forgetLocked(e)
-}
-
-// forgetLocked is forget, for callers that hold mu. Forgetting twice does nothing.
+// forgetLocked takes an endpoint that is no longer there out of the count. Forgetting
+// twice does nothing.
+// It requires mu.
 func (b *bans) forgetLocked(e *endpoint) {
 	if !e.gone && e.out.Load() {
 		b.out--

@@ -65,8 +65,8 @@ func TestOutUntilBothAreClosed(t *testing.T) {
 			func() { recovers(&e.slowness) },
 		} {
 			if k == goes {
-				p.forget(e)
-				p.forget(e)
+				forget(&p, e)
+				forget(&p, e)
 			}
 			step()
 			out, counted := k < 3, 0
@@ -157,12 +157,19 @@ func checkOut(t *testing.T, p *pool, choices []choice) {
 	}
 }
 
+// forget takes e out of the count of p.
+func forget(p *pool, e *endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forgetLocked(e)
+}
+
 // leave forgets one that is out, and reports whether there was any.
 func leave(p *pool, choices []choice) bool {
 	i := slices.IndexFunc(choices, func(c choice) bool { return c.out.Load() })
 	if i >= 0 {
-		p.forget(choices[i].endpoint)
-		p.forget(choices[i].endpoint) // it may be gone already
+		forget(p, choices[i].endpoint)
+		forget(p, choices[i].endpoint) // it may be gone already
 	}
 	return i >= 0
 }

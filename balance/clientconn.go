@@ -56,7 +56,8 @@ func (c ClientConfig) Validate() error {
 // Each address of the source has one grpc.ClientConn, which connects in the
 // background and again when it was lost. It is chosen while it is connected and
 // its stack is ready. An address that has left the source gets no further RPC; its
-// connection is closed when the RPCs in flight on it are over. An address for
+// connection is closed when the RPCs in flight on it are over. What is known of it,
+// bans included, is kept for a minute, in case the address comes back. An address for
 // which no grpc.ClientConn can be made is dropped.
 //
 // # RPCs
@@ -131,6 +132,7 @@ func NewClientConn[K comparable](source discover.Source[K, string], c ClientConf
 	}
 	cc.group.init(c.Balance, (*connection).leave, cc.retire)
 	cc.group.whyLost = cc.reach.why
+	cc.group.past = &past{departed: map[string]departure{}}
 	face, err := grpc.NewClient("passthrough:///balance", options...)
 	if err != nil {
 		return nil, err

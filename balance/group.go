@@ -26,6 +26,8 @@ type group[K comparable, S ready.Readier] struct {
 	// The members, and the list of those that are ready.
 	roster[K, S]
 
+	past *past // nil: a member that comes has none
+
 	onLeft  func(s S)     // a service has left the group; calls may still be using it
 	onIdle  func(s S)     // and this was the last of them
 	whyLost func() string // which of the services that are not ready has failed to connect, and why; may say nothing
@@ -68,17 +70,37 @@ func (g *group[K, S]) read(source discover.Source[K, *member[S]]) {
 	background.Go(&g.reading, "balance", func() error { return g.cache.Follow(g.ctx, source) }, g.ended)
 }
 
-// newMember returns the member of a service that the source has inserted, with nothing
-// known of it. name is for descriptions and transitions.
+// newMember returns the member of a service that the source has inserted. What is
+// known of it is in g.past. name is for descriptions and transitions.
 func (g *group[K, S]) newMember(s S, name string) *member[S] {
-	return &member[S]{endpoint: newEndpoint(&g.pool, g.config, name), service: s, weight: weightOf(s)}
+	return &member[S]{endpoint: g.arrive(name), service: s, weight: weightOf(s)}
+}
+
+// arrive returns the endpoint of a member, with its past if it has one.
+func (g *group[K, S]) arrive(name string) *endpoint {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.past.arrive(name, g.now())
+	if e == nil {
+		return newEndpoint(&g.pool, g.config, name)
+	}
+	g.reviveLocked(e)
+	return e
+}
+
+// leave takes the endpoint of a member that has left out of the count.
+func (g *group[K, S]) leave(e *endpoint) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forgetLocked(e)
+	g.past.leave(e, g.now())
 }
 
 // dropped is called by the cache for each member that leaves it.
 // err is why its readiness failed for good; nil if the source removed it, or replaced
 // it.
 func (g *group[K, S]) dropped(key K, m *member[S], err error) {
-	g.forget(m.endpoint)
+	g.leave(m.endpoint)
 	g.onLeft(m.service)
 	if err != nil {
 		g.news.Lock()
