@@ -35,10 +35,16 @@ const (
 	clientConn kind = "NewClientConn" // over balance.Resolve
 )
 
-// bothKinds runs a test with each kind.
+// bothKinds runs a test with each kind, at the same time: most of it is waiting. Nothing
+// may be left of it.
 func bothKinds(t *testing.T, f func(t *testing.T, k kind)) {
+	t.Helper()
+	leavesNothing(t)
 	for _, k := range []kind{policy, clientConn} {
-		t.Run(string(k), func(t *testing.T) { f(t, k) })
+		t.Run(string(k), func(t *testing.T) {
+			t.Parallel()
+			f(t, k)
+		})
 	}
 }
 

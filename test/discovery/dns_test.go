@@ -36,7 +36,6 @@ func dialDNS(t *testing.T, k kind, z *zone, port string, options ...grpc.DialOpt
 // lost: here a server ends gracefully, as with a bound on the age of connections.
 func TestDNSAddressesChange(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet, z := newFleet(t, 4), newZone(t)
 		z.set(fleet[:3]...)
 		c := dialDNS(t, k, z, port(fleet))
@@ -54,29 +53,28 @@ func TestDNSAddressesChange(t *testing.T) {
 // A banned endpoint stays banned where DNS answers with a part of the addresses at a
 // time, without it, or with none at all.
 func TestDNSBansOutliveAnswers(t *testing.T) {
-	leavesNothing(t)
-	fleet, z := newFleet(t, 4), newZone(t)
-	last, others := fleet[3], fleet[:3]
-	z.set(fleet...)
-	c := dialDNS(t, policy, z, port(fleet))
-	c.await(fleet...)
-	c.start(grpc.WaitForReady(true))
-	c.ban(last)
-	bans := c.bans(last)
-	for _, hosts := range [][]*server{others, fleet, {fleet[2], fleet[0]}, {fleet[2]}, fleet} {
-		z.set(hosts...)
-		c.found.resolveNow()
-		c.await(hosts...)
-	}
-	for _, gone := range []func(){z.vanish, func() { z.set() }} {
-		c.another(func() { gone(); c.found.resolveNow() })
+	bothKinds(t, func(t *testing.T, k kind) {
+		fleet, z := newFleet(t, 4), newZone(t)
+		last, others := fleet[3], fleet[:3]
+		z.set(fleet...)
+		c := dialDNS(t, k, z, port(fleet))
+		c.await(fleet...)
+		c.start(grpc.WaitForReady(true))
+		c.ban(last)
+		bans := c.bans(last)
+		for _, hosts := range [][]*server{others, fleet, {fleet[2], fleet[0]}, {fleet[2]}, fleet} {
+			z.set(hosts...)
+			c.found.resolveNow()
+			c.await(hosts...)
+		}
+		c.another(func() { z.set(); c.found.resolveNow() })
 		eventually(t, "there is no endpoint", func() bool { return len(c.states()) == 0 })
 		z.set(fleet...) // the resolver asks again by itself
 		c.await(fleet...)
 		c.stillBanned(last, bans)
-	}
-	c.turnOver()
-	c.noneFailed()
+		c.turnOver()
+		c.noneFailed()
+	})
 }
 
 // A name that vanishes is an answer, and not a failure to resolve: there is no
@@ -84,7 +82,6 @@ func TestDNSBansOutliveAnswers(t *testing.T) {
 // again, and so are they.
 func TestDNSNameVanishes(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet, z := newFleet(t, 3), newZone(t)
 		z.set(fleet...)
 		c := dialDNS(t, k, z, port(fleet))
@@ -106,7 +103,6 @@ func TestDNSNameVanishes(t *testing.T) {
 // The DNS server fails: the endpoints stay, and calls go on.
 func TestDNSServerFails(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet, z := newFleet(t, 4), newZone(t)
 		z.set(fleet[:3]...)
 		c := dialDNS(t, k, z, port(fleet))
@@ -132,7 +128,6 @@ func TestDNSServerFails(t *testing.T) {
 // leave.
 func TestDNSManyAddresses(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet, z := newFleet(t, 100), newZone(t)
 		z.set(fleet...)
 		c := dialDNS(t, k, z, port(fleet))

@@ -25,7 +25,6 @@ func dialEtcd(t *testing.T, k kind, e *etcd) *client {
 // Endpoints are added, changed and deleted in etcd while calls run.
 func TestEtcdEndpointsComeAndGo(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		e := newEtcd(t)
 		for _, s := range fleet[:3] {
@@ -50,54 +49,54 @@ func TestEtcdEndpointsComeAndGo(t *testing.T) {
 // A banned endpoint stays banned when its entry in etcd changes, is deleted and put
 // again, and when its lease is revoked or expires.
 func TestEtcdBansOutliveLeases(t *testing.T) {
-	leavesNothing(t)
-	fleet := newFleet(t, 4)
-	last, others := fleet[3], fleet[:3]
-	e := newEtcd(t)
-	for _, s := range fleet {
-		e.put(s, nil)
-	}
-	c := dialEtcd(t, policy, e)
-	c.await(fleet...)
-	c.start()
-	c.ban(last)
-	before := c.callsTo(last)
-	still := func(after string) {
-		t.Helper()
-		c.await(fleet...)
-		c.turnOver()
-		if state, more := c.states()[last.address], c.callsTo(last)-before; state != "banned" || more != 0 {
-			t.Errorf("after %s: the banned endpoint is %s, with %d more calls", after, state, more)
+	bothKinds(t, func(t *testing.T, k kind) {
+		fleet := newFleet(t, 4)
+		last, others := fleet[3], fleet[:3]
+		e := newEtcd(t)
+		for _, s := range fleet {
+			e.put(s, nil)
 		}
-	}
+		c := dialEtcd(t, k, e)
+		c.await(fleet...)
+		c.start()
+		c.ban(last)
+		before := c.callsTo(last)
+		still := func(after string) {
+			t.Helper()
+			c.await(fleet...)
+			c.turnOver()
+			if state, more := c.states()[last.address], c.callsTo(last)-before; state != "banned" || more != 0 {
+				t.Errorf("after %s: the banned endpoint is %s, with %d more calls", after, state, more)
+			}
+		}
 
-	c.another(func() { e.put(last, "release 2") })
-	still("a change of its metadata")
+		c.another(func() { e.put(last, "release 2") })
+		still("a change of its metadata")
 
-	e.remove(last)
-	c.await(others...)
-	e.put(last, nil)
-	still("a deletion")
+		e.remove(last)
+		c.await(others...)
+		e.put(last, nil)
+		still("a deletion")
 
-	e.revoke(e.lend(last, time.Hour))
-	c.await(others...)
-	e.put(last, nil)
-	still("the end of its lease")
+		e.revoke(e.lend(last, time.Hour))
+		c.await(others...)
+		e.put(last, nil)
+		still("the end of its lease")
 
-	e.expires(last)
-	c.await(others...)
-	e.put(last, nil)
-	still("the expiry of its lease")
+		e.expires(last)
+		c.await(others...)
+		e.put(last, nil)
+		still("the expiry of its lease")
 
-	c.noneFailed()
-	c.keptConnections(others...)
+		c.noneFailed()
+		c.keptConnections(others...)
+	})
 }
 
 // etcd is stopped: the endpoints stay, and calls go on. It is started again: the
 // resolver follows it again.
 func TestEtcdStopsAndStarts(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		e := newEtcd(t)
 		for _, s := range fleet[:3] {

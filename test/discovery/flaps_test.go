@@ -33,7 +33,6 @@ func listOf(old bool, all ...*server) resolver.State {
 // endpoints that are in all lists keep their connections, and no call fails.
 func TestListsFlap(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 8)
 		steady, rest, last := fleet[:3], fleet[3:], fleet[7]
 		registry := manual.NewBuilderWithScheme("registry")
@@ -59,9 +58,7 @@ func TestListsFlap(t *testing.T) {
 		registry.UpdateState(listOf(false, fleet...))
 		c.await(fleet...)
 		c.turnOver()
-		if k == policy {
-			c.stillBanned(last, bans)
-		}
+		c.stillBanned(last, bans)
 		c.noneFailed()
 		c.keptConnections(steady...)
 	})
@@ -71,7 +68,6 @@ func TestListsFlap(t *testing.T) {
 // has just restarted. Calls that wait for an endpoint do not fail, and bans stay.
 func TestListsAreEmptyNowAndThen(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		registry := manual.NewBuilderWithScheme("registry")
 		registry.InitialState(listOf(false, fleet...))
@@ -91,9 +87,7 @@ func TestListsAreEmptyNowAndThen(t *testing.T) {
 		}
 		c.await(fleet...)
 		c.turnOver()
-		if k == policy {
-			c.stillBanned(fleet[3], bans)
-		}
+		c.stillBanned(fleet[3], bans)
 		c.noneFailed()
 	})
 }

@@ -15,7 +15,6 @@ func dialKubernetes(t *testing.T, k kind, pods *cluster) *client {
 // Pods come, go and are replaced, while calls run.
 func TestKubernetesPodsComeAndGo(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		pods := newCluster(t, port(fleet))
 		pods.set("a", ready(fleet[:3]...)...)
@@ -35,39 +34,39 @@ func TestKubernetesPodsComeAndGo(t *testing.T) {
 // A pod that is banned stays banned while its readiness flaps. The others keep their
 // connections, and no update is empty: where no pod is ready kuberesolver sends none.
 func TestKubernetesReadinessFlaps(t *testing.T) {
-	leavesNothing(t)
-	fleet := newFleet(t, 4)
-	last, others := fleet[3], fleet[:3]
-	pods := newCluster(t, port(fleet))
-	pods.set("a", ready(fleet...)...)
-	c := dialKubernetes(t, policy, pods)
-	c.await(fleet...)
-	c.start()
-	c.ban(last)
-	before := c.callsTo(last)
-	for range 10 {
-		pods.set("a", append(ready(others...), pod{last, false})...)
-		c.await(others...)
-		pods.set("a", pod{fleet[0], false}, pod{fleet[1], false}, pod{fleet[2], false}, pod{last, false})
+	bothKinds(t, func(t *testing.T, k kind) {
+		fleet := newFleet(t, 4)
+		last, others := fleet[3], fleet[:3]
+		pods := newCluster(t, port(fleet))
 		pods.set("a", ready(fleet...)...)
+		c := dialKubernetes(t, k, pods)
 		c.await(fleet...)
-	}
-	c.turnOver()
-	if state, more := c.states()[last.address], c.callsTo(last)-before; state != "banned" || more != 0 {
-		t.Errorf("the banned pod is %s, with %d more calls", state, more)
-	}
-	if n := c.found.withoutEndpoints(); n != 0 {
-		t.Errorf("%d updates without endpoints", n)
-	}
-	c.noneFailed()
-	c.keptConnections(others...)
+		c.start()
+		c.ban(last)
+		before := c.callsTo(last)
+		for range 10 {
+			pods.set("a", append(ready(others...), pod{last, false})...)
+			c.await(others...)
+			pods.set("a", pod{fleet[0], false}, pod{fleet[1], false}, pod{fleet[2], false}, pod{last, false})
+			pods.set("a", ready(fleet...)...)
+			c.await(fleet...)
+		}
+		c.turnOver()
+		if state, more := c.states()[last.address], c.callsTo(last)-before; state != "banned" || more != 0 {
+			t.Errorf("the banned pod is %s, with %d more calls", state, more)
+		}
+		if n := c.found.withoutEndpoints(); n != 0 {
+			t.Errorf("%d updates without endpoints", n)
+		}
+		c.noneFailed()
+		c.keptConnections(others...)
+	})
 }
 
 // The watch ends, and is opened again; then the API is gone. The pods stay, and calls
 // go on. The API is back, and is followed.
 func TestKubernetesWatchEnds(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		pods := newCluster(t, port(fleet))
 		pods.set("a", ready(fleet[:3]...)...)
@@ -93,7 +92,6 @@ func TestKubernetesWatchEnds(t *testing.T) {
 // No call fails for that.
 func TestKubernetesSlicesReplaceEachOther(t *testing.T) {
 	bothKinds(t, func(t *testing.T, k kind) {
-		leavesNothing(t)
 		fleet := newFleet(t, 4)
 		pods := newCluster(t, port(fleet))
 		pods.set("a", ready(fleet[:2]...)...)
