@@ -56,10 +56,10 @@ func New(conn grpc.ClientConnInterface, c Config) *Engine {
 	return &Engine{service.NewRateLimitServiceClient(conn), c}
 }
 
-// DialOptions returns the options of a connection that is there soon after its
-// server is back: it tries again every 150 ms or sooner, and gives up an attempt
-// after a second. gRPC's own default waits for up to two minutes after a long
-// absence. Options of the caller that follow them win.
+// DialOptions returns the options of a connection that is ready soon after its
+// server is back: it tries again after 180 ms at most, and gives up an attempt
+// after a second. gRPC's default pause grows to two minutes in a long absence.
+// Options of the caller that follow them win.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 150 * time.Millisecond},
