@@ -1,6 +1,11 @@
 package throttle
 
-const buckets = 10 // of a window
+const (
+	buckets     = 10 // of a window
+	mostDoubled = 10 // times that what was accepted counts double
+
+	leastAccepted = 0.02 // part of what is asked for that counts as accepted at least
+)
 
 // counts are the calls of a window, in buckets of a tenth of it on a grid that
 // does not move. They are a pure function of their inputs and their times. Their
@@ -10,6 +15,11 @@ type counts struct {
 	current int64 // number of the bucket that is being filled
 	buckets [buckets]tally
 	sum     tally // of buckets
+
+	// doubled is how many buckets in a row, of those in which an answer came, have
+	// seen no refusal. answered and refused say what the current one has seen.
+	doubled           int
+	answered, refused bool
 
 	passed, throttled uint64
 }
@@ -37,14 +47,26 @@ func (c *counts) ask(now int64, k float64, random func() uint64) bool {
 // probability is that with which the next call is turned away. Calls that have
 // not ended count as accepted: a server that takes its time refuses nothing.
 func (c *counts) probability(k float64) float64 {
-	accepted := max(c.sum.sent-c.sum.refused, 0)
-	return max(0, (float64(c.sum.asked)-k*float64(accepted))/float64(c.sum.asked+1))
+	asked := float64(c.sum.asked)
+	accepted := max(float64(c.sum.sent-c.sum.refused), leastAccepted*asked)
+	return max(0, (asked-k*accepted*float64(int(1)<<c.doubled))/(asked+1))
+}
+
+// limits reports whether the server has refused calls of the window, or some of it
+// were not sent.
+func (c *counts) limits() bool { return c.sum.refused > 0 || c.sum.sent < c.sum.asked }
+
+// answer notes that the server has answered a call at now.
+func (c *counts) answer(now int64) {
+	c.advance(now)
+	c.answered = true
 }
 
 // refuse counts a refusal of the server that came at now.
 func (c *counts) refuse(now int64) {
 	c.advance(now)
 	c.add(tally{refused: 1})
+	c.doubled, c.refused = 0, true
 }
 
 // unsent takes back a call that was let through at start and was not sent.
@@ -68,12 +90,16 @@ func (c *counts) add(t tally) {
 	}
 }
 
-// advance drops the buckets that are no longer in the window at now.
+// advance begins the bucket of now, and drops those that are no longer in the window.
 func (c *counts) advance(now int64) {
 	k := max(now, 0) / c.width
 	if k <= c.current {
 		return
 	}
+	if c.answered && !c.refused {
+		c.doubled = min(c.doubled+1, mostDoubled)
+	}
+	c.answered, c.refused = false, false
 	for j := max(c.current+1, k-buckets+1); j <= k; j++ {
 		old := &c.buckets[j%buckets]
 		c.sum.asked -= old.asked

@@ -13,6 +13,12 @@
 // reliability engineering, with a window of one second in place of two minutes:
 // with a long one, a surge that is over keeps calls out for as long as it is
 // remembered.
+//
+// A client of which the server accepted little by chance sends little, and so learns
+// slowly that the surge is over. Two rules keep it from that. At least two in a
+// hundred requests count as accepted. And with each tenth of the window in which the
+// server answers and refuses nothing, accepts count double what they did before, until
+// the server refuses again.
 package throttle
 
 import (
@@ -23,6 +29,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/turret-go/turret"
@@ -50,8 +57,8 @@ const (
 
 // A Config says how a [Throttle] counts. The zero Config is a good one.
 type Config struct {
-	// K is how many times what it accepts a server is to get. 0 means 2. It must
-	// be more than 1, and at most 1000. Below 1.5 a throttle refuses calls that
+	// K is how many times what it accepts a server is to get; it gets at least 0.02 K
+	// of what is asked for. 0 means 2. It must be more than 1, and at most 1000. Below 1.5 a throttle refuses calls that
 	// the server would take, and forgets a surge slowly.
 	K float64
 	// Window is the time over which calls are counted. 0 means 1 s. At least 100
@@ -84,6 +91,8 @@ type Throttle struct {
 	config Config
 	base   time.Time
 
+	limits atomic.Bool // counts.limits, as far as it was known last
+
 	mu     sync.Mutex
 	counts counts
 }
@@ -115,6 +124,7 @@ func (t *Throttle) TryEnter(context.Context) (turret.Ticket, error) {
 	now := t.now()
 	t.mu.Lock()
 	passes := t.counts.ask(now, t.config.K, rand.Uint64)
+	t.limits.Store(t.counts.limits())
 	t.mu.Unlock()
 	if !passes {
 		return turret.Ticket{}, &throttled
@@ -132,6 +142,10 @@ func (t *Throttle) Leave(ticket turret.Ticket, o turret.Outcome) {
 	case o == turret.Overload || t.config.Failures && (o == turret.Failure || o == 0):
 		t.mu.Lock()
 		t.counts.refuse(t.now())
+		t.mu.Unlock()
+	case o == turret.Success && t.limits.Load():
+		t.mu.Lock()
+		t.counts.answer(t.now())
 		t.mu.Unlock()
 	}
 }

@@ -90,10 +90,11 @@ func throttles() experiment {
 			{"early", "in the first second: most", most, false},
 			{"goodput", "goodput %: least", least, true},
 			{"recovered", "recovered s: most", most, false},
+			{"released", "held back after it s: most", most, false},
 		},
 		checks: []check{
 			atMost("reaches", 2.1).by(limiters.Throttle), atLeast("goodput", 0.98).by(limiters.Throttle),
-			atMost("recovered", 3.5).by(limiters.Throttle),
+			atMost("recovered", 3.5).by(limiters.Throttle), atMost("released", 3.5).by(limiters.Throttle),
 		},
 	}
 	byName := map[string]*surge.Limit{}
@@ -104,7 +105,7 @@ func throttles() experiment {
 	e.measure = func(t *testing.T, c *cells.Cell) {
 		r := surge.RunWire(t, sc, byName[c.Policy], c.Seed)
 		m := c.Measures
-		m["goodput"], m["recovered"] = r.Goodput(), r.Recovered()
+		m["goodput"], m["recovered"], m["released"] = r.Goodput(), r.Recovered(), r.Released()
 		m["early"], m["reaches"] = r.Reaches(0, time.Second), r.Reaches(time.Second, sc.Event)
 	}
 	return e

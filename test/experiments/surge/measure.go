@@ -79,17 +79,27 @@ func (r *Result) Refused() float64 {
 // Recovered is when, in seconds after the event, the last 100 ms ended in which
 // more than 2 % of the calls, and more than one, failed.
 func (r *Result) Recovered() float64 {
+	return r.lastTrouble(func(c *Call) bool { return c.Answered == 0 })
+}
+
+// Released is the same of calls that clients held back: those that did not come to
+// the server.
+func (r *Result) Released() float64 {
+	return r.lastTrouble(func(c *Call) bool { return c.Answered == 0 && !c.Reached })
+}
+
+func (r *Result) lastTrouble(failed func(c *Call) bool) float64 {
 	const bin = 100 * ms
 	last := 0.0
 	for i := range int((r.Rest - r.Deadline) / bin) {
 		from := r.end() + time.Duration(i)*bin
-		calls, failed := r.between(from, from+bin), 0
+		calls, n := r.between(from, from+bin), 0
 		for _, c := range calls {
-			if c.Answered == 0 {
-				failed++
+			if failed(c) {
+				n++
 			}
 		}
-		if failed > 1 && float64(failed) > 0.02*float64(len(calls)) {
+		if n > 1 && float64(n) > 0.02*float64(len(calls)) {
 			last = float64(i+1) / 10
 		}
 	}
