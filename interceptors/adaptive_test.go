@@ -153,9 +153,10 @@ func TestThrottleTurnsAwayWhatTheServerWouldRefuse(t *testing.T) {
 
 func TestOverloadLayersRefuseInvalidConfigs(t *testing.T) {
 	for name, f := range map[string]func(){
-		"AdaptiveLimit": func() { interceptors.AdaptiveLimit(adaptive.Config{Max: -1}) },
-		"AdmitAdaptive": func() { interceptors.AdmitAdaptive(nil) },
-		"Throttle":      func() { interceptors.Throttle(throttle.Config{K: 1}) },
+		"AdaptiveLimit":  func() { interceptors.AdaptiveLimit(adaptive.Config{Max: -1}) },
+		"AdmitAdaptive":  func() { interceptors.AdmitAdaptive(nil) },
+		"LearnThreshold": func() { interceptors.LearnThreshold(nil) },
+		"Throttle":       func() { interceptors.Throttle(throttle.Config{K: 1}) },
 		"PerKey": func() {
 			interceptors.PerKey(func(context.Context, *interceptors.RPC) string { return "" }, limit.KeyedConfig{MaxKeys: -1})
 		},

@@ -58,12 +58,7 @@ func (s *thresholdService) Call(ctx context.Context, rpc *RPC) (any, error) {
 	if err := known.Admit(level); err != nil {
 		return nil, err
 	}
-	asking, trailer := withTrailer(rpc)
-	reply, err := s.Service.Call(ctx, asking)
-	if answered(ctx, err, *trailer) {
-		known.Learn(answerIn(ctx, rpc, *trailer))
-	}
-	return reply, err
+	return learnFrom(ctx, rpc, s.Service, known)
 }
 
 // answerIn is what the answer to rpc with this trailer says.

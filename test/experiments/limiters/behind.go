@@ -15,6 +15,7 @@ import (
 	"github.com/turret-go/turret/adaptive"
 	"github.com/turret-go/turret/criticality"
 	"github.com/turret-go/turret/interceptors"
+	"github.com/turret-go/turret/test/experiments/memory"
 	"github.com/turret-go/turret/test/experiments/surge"
 	"github.com/turret-go/turret/throttle"
 )
@@ -87,6 +88,7 @@ const (
 	NoLevels = "no levels"
 	Levels   = "levels"
 	Fed      = "levels and Threshold"
+	AtDoor   = "levels and Threshold at the door"
 	BothFull = "levels (AdaptiveLimit in front too)"
 )
 
@@ -96,8 +98,21 @@ func Fronts() []*surge.Limit {
 		front(NoLevels, nil),
 		front(Levels, nil, carrying()),
 		front(Fed, interceptors.Threshold(), carrying()),
+		atDoor(),
 		front(BothFull, nil, carrying(), interceptors.AdaptiveLimit(adaptive.Config{})),
 	}
+}
+
+// atDoor is a server in front that turns away calls which need the server behind before
+// it works for them.
+func atDoor() *surge.Limit {
+	l := ours(AtDoor, nil)
+	l.Front = func(surge.Scenario) ([]grpc.ServerOption, []grpc.DialOption) {
+		behind := throttle.NewThreshold()
+		dial := interceptors.New(interceptors.Criticality(interceptors.CriticalityConfig{}), interceptors.LearnThreshold(behind)).DialOptions()
+		return interceptors.New(carrying(), interceptors.For(memory.Method, interceptors.Admit(behind))).ServerOptions(), dial
+	}
+	return l
 }
 
 func carrying() interceptors.Layer {

@@ -1,5 +1,5 @@
 // Package memory has gRPC servers and clients that meet in memory, and so can run in
-// virtual time: a service of one method that takes a number and answers with one.
+// virtual time: a service whose methods take a number and answer with one.
 package memory
 
 import (
@@ -13,8 +13,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Method is the full name of the method.
-const Method = "/memory.Memory/Call"
+// Method and Other are the full names of the methods. They do the same.
+const (
+	Method = "/memory.Memory/Call"
+	Other  = "/memory.Memory/Other"
+)
 
 // A Handler answers a call.
 type Handler func(ctx context.Context, in uint64) error
@@ -66,6 +69,11 @@ func (s *Server) Close() {
 	time.Sleep(time.Minute) // what gRPC still waits for ends inside the bubble
 }
 
+// CallOther makes a call of the other method.
+func CallOther(ctx context.Context, conn *grpc.ClientConn, in uint64, opts ...grpc.CallOption) error {
+	return conn.Invoke(ctx, Other, wrapperspb.UInt64(in), new(wrapperspb.UInt64Value), opts...)
+}
+
 // Call makes a call.
 func Call(ctx context.Context, conn *grpc.ClientConn, in uint64, opts ...grpc.CallOption) error {
 	return conn.Invoke(ctx, Method, wrapperspb.UInt64(in), new(wrapperspb.UInt64Value), opts...)
@@ -77,23 +85,26 @@ func Number(req any) uint64 { return req.(*wrapperspb.UInt64Value).GetValue() }
 var description = grpc.ServiceDesc{
 	ServiceName: "memory.Memory",
 	HandlerType: (*any)(nil),
-	Methods:     []grpc.MethodDesc{{MethodName: "Call", Handler: handle}},
+	Methods:     []grpc.MethodDesc{{MethodName: "Call", Handler: handle(Method)}, {MethodName: "Other", Handler: handle(Other)}},
 }
 
-//nolint:revive // the form of gRPC's generated handlers
-func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	in := new(wrapperspb.UInt64Value)
-	if err := decode(in); err != nil {
-		return nil, err
-	}
-	call := func(ctx context.Context, _ any) (any, error) {
-		if err := srv.(Handler)(ctx, in.GetValue()); err != nil {
+// handle returns the handler of a method.
+func handle(method string) grpc.MethodHandler {
+	//nolint:revive // the form of gRPC's generated handlers
+	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		in := new(wrapperspb.UInt64Value)
+		if err := decode(in); err != nil {
 			return nil, err
 		}
-		return wrapperspb.UInt64(0), nil
+		call := func(ctx context.Context, _ any) (any, error) {
+			if err := srv.(Handler)(ctx, in.GetValue()); err != nil {
+				return nil, err
+			}
+			return wrapperspb.UInt64(0), nil
+		}
+		if interceptor == nil {
+			return call(ctx, in)
+		}
+		return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: method}, call)
 	}
-	if interceptor == nil {
-		return call(ctx, in)
-	}
-	return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: Method}, call)
 }

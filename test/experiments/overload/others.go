@@ -58,10 +58,10 @@ func twoServers() (all []experiment) {
 			e.policies = append(e.policies, l.Name)
 		}
 		if sc.Alone > 0 {
-			e.mine = []string{limiters.Fed}
+			e.mine = []string{limiters.Fed, limiters.AtDoor}
 			e.checks = []check{
-				atMost("wasted", 0.1).by(limiters.Fed), atLeast("goodput", 0.95).by(limiters.Fed),
-				atLeast("critical-plus", 0.994).by(limiters.Fed),
+				atMost("wasted", 0.1).by(limiters.AtDoor), atLeast("goodput", 0.95).by(limiters.AtDoor),
+				atLeast("critical-plus", 0.994).by(limiters.AtDoor),
 			}
 		} else {
 			e.mine = []string{limiters.BothFull}

@@ -148,4 +148,4 @@ func (r *report) row(out io.Writer, e experiment, policy, name string, seeds []u
 }
 
 // multiples are the figures that are no shares.
-var multiples = []string{"p99", "late", "recovered", "released", "average", "worst", "reaches", "early"}
+var multiples = []string{"p99", "late", "recovered", "released", "average", "worst", "reaches", "early", "p50", "p99.9", "sent"}

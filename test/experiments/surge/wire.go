@@ -94,7 +94,11 @@ func (w *world) invoke(ctx context.Context, conns []*grpc.ClientConn, c *Call) {
 		text, _ := (criticality.CriticalPlus + criticality.Level(c.Level)).MarshalText()
 		ctx = metadata.AppendToOutgoingContext(ctx, criticality.Key, string(text))
 	}
-	switch err := memory.Call(ctx, conns[c.number%clients], uint64(c.number)); {
+	call := memory.Call
+	if c.Alone {
+		call = memory.CallOther
+	}
+	switch err := call(ctx, conns[c.number%clients], uint64(c.number)); {
 	case err == nil:
 		c.Answered = w.now()
 	case c.Hangs || status.Code(err) == codes.ResourceExhausted:
