@@ -43,18 +43,6 @@ func newCall() *call {
 	return c
 }
 
-// startCall notes that a call is sent to the endpoint that was chosen, and returns what gRPC calls when it is
-// over.
-// It is called with the endpoint entered, and its caller must see to it that what it
-// returns is called. A stream is known by the record of the code that sends it, or by
-// its method: gRPC does not tell a picker.
-func startCall(p *policy, chosen *choice, now int64, pass passes, info balancer.PickInfo, record *attempts.Record, inner func(balancer.DoneInfo)) func(balancer.DoneInfo) {
-	c := newCall()
-	c.endpoint, c.ctx, c.inner = chosen.endpoint, info.Ctx, inner
-	c.start(chosen, now, pass, record.Kind() == attempts.Stream || p.methods.isStream(info.FullMethodName))
-	return c.done
-}
-
 // end is called by gRPC, with a lock held, when the call is over.
 // What it needs is copied before c goes back to the pool, where another pick may take
 // it at once. inner is called last: it may take long.
@@ -62,9 +50,9 @@ func (c *call) end(d balancer.DoneInfo) {
 	e, inner := c.endpoint, c.inner
 	now := e.pool.now()
 	if c.stream {
-		endStream(c.ctx, e, now, &c.visit, d)
+		endStream(c.ctx, e, now, &c.visit, &d)
 	} else {
-		o, retryAfter := outcome(c.ctx, d, e.config.Load().classify)
+		o, retryAfter := outcome(c.ctx, &d, e.config.Load().classify)
 		e.finish(&c.visit, now, o, retryAfter)
 	}
 	c.endpoint, c.ctx, c.inner, c.ticket.Ref, c.tracker = nil, nil, nil, nil, nil
@@ -77,7 +65,7 @@ func (c *call) end(d balancer.DoneInfo) {
 // endStream is end for a stream.
 // Without a record of a stream, or where gRPC reports an error or a stream that never
 // began, what gRPC says is the end.
-func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer.DoneInfo) {
+func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d *balancer.DoneInfo) {
 	record := attempts.FromContext(ctx)
 	if record.Kind() != attempts.Stream || d.Err != nil || !d.BytesSent || !d.BytesReceived {
 		o, retryAfter := outcome(ctx, d, e.config.Load().classify)
@@ -87,11 +75,11 @@ func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer
 	// The error of a failed stream may be nil: gRPC forgets the failure that
 	// SendMsg noticed. The sender of the stream calls End with it.
 	e.depart(v, now, turret.Unused, 0)
-	e.clock(now, v.passes, turret.Unused, 0)
-	// v is not used after endStream has returned; the passes are small, and copied.
-	pass := v.passes
+	e.clock(now, v.passes.slowness, turret.Unused, 0)
+	// v is not used after endStream has returned: what is needed of it is copied.
+	pass := v.passes.failures
 	record.Await(func(err error) {
-		o, _ := outcome(ctx, balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true}, e.config.Load().classify)
+		o, _ := outcome(ctx, &balancer.DoneInfo{Err: err, BytesSent: true, BytesReceived: true}, e.config.Load().classify)
 		e.judge(e.pool.now(), pass, o)
 	})
 }
@@ -102,7 +90,7 @@ func endStream(ctx context.Context, e *endpoint, now int64, v *visit, d balancer
 // came back, or success. The classifier is asked for the rest. A server that says when
 // to come back is full, whatever code it has chosen: an UNAVAILABLE with a pushback is
 // an overload.
-func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (turret.Outcome, time.Duration) {
+func outcome(ctx context.Context, d *balancer.DoneInfo, classify Classifier) (turret.Outcome, time.Duration) {
 	switch {
 	case d.Err == nil && !d.BytesSent:
 		return turret.Unused, 0 // the connection was lost between pick and use
@@ -128,7 +116,7 @@ func outcome(ctx context.Context, d balancer.DoneInfo, classify Classifier) (tur
 // askedFor returns for how long the endpoint asked to be left alone, in the
 // trailer or in the status, and whether it did. One that says not to come back
 // does not say for how long: 0.
-func askedFor(d balancer.DoneInfo) (time.Duration, bool) {
+func askedFor(d *balancer.DoneInfo) (time.Duration, bool) {
 	after, said := pushback.InTrailer(d.Trailer)
 	if !said {
 		after, said = pushback.InStatus(status.Convert(d.Err))

@@ -36,19 +36,19 @@ const (
 	searched = 64
 )
 
-// choose returns the endpoint for a call, which it has entered.
+// choose returns the endpoint for a call, which it has entered; v has the passes.
 // The caller must end the call with finish, or give it up with cancel. The error is a
 // refusal with a status. There must be a choice at least. It takes no lock and does not
 // allocate.
-func (s *snapshot) choose(now int64, record *attempts.Record) (*choice, passes, error) {
+func (s *snapshot) choose(v *visit, now int64, record *attempts.Record) (*choice, error) {
 	if len(s.choices) > 1 {
 		if best, fit := s.contest(now, record); fit <= inUse {
-			if p, ok := best.enter(now, asking); ok {
-				return best, p, nil
+			if best.enter(v, now, asking) {
+				return best, nil
 			}
 		}
 	}
-	return s.search(now, record)
+	return s.search(v, now, record)
 }
 
 // contest draws until two endpoints that are fit have been compared: the best of
@@ -177,33 +177,33 @@ func (s *snapshot) idleLoad(c *choice, l float64) float64 {
 // draws found none that is fit.
 // It is the only way to an endpoint that is banned or full, and the place where
 // [Config].OnBanned and OnFull are decided: a banned endpoint first, then a full one.
-func (s *snapshot) search(now int64, record *attempts.Record) (*choice, passes, error) {
+func (s *snapshot) search(v *visit, now int64, record *attempts.Record) (*choice, error) {
 	var best *choice
 	var fit standing
 	for range draws {
 		if best, fit = s.fittest(now, record); fit >= banned {
 			break
 		}
-		if p, ok := best.enter(now, asking); ok {
-			return best, p, nil
+		if best.enter(v, now, asking) {
+			return best, nil
 		}
 		fit = banned // this moment, or another call was the probe: others may be fit
 	}
 	if fit == banned {
 		if s.config.OnBanned == Refuse {
-			return nil, passes{}, errBanned
+			return nil, errBanned
 		}
-		if p, ok := best.enter(now, panicking); ok {
+		if best.enter(v, now, panicking) {
 			best.pool.panics.Add(1)
 			best.pool.onPanic()
-			return best, p, nil
+			return best, nil
 		}
 	}
 	if s.config.OnFull == Refuse {
-		return nil, passes{}, errFull
+		return nil, errFull
 	}
-	p, _ := best.enter(now, crowding)
-	return best, p, nil
+	best.enter(v, now, crowding)
+	return best, nil
 }
 
 // fittest looks at endpoint after endpoint, from a random one on.

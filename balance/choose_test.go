@@ -41,7 +41,7 @@ func TestBannedWhileChosen(t *testing.T) {
 		s.choices = append(s.choices, choice{e, ambush{e.tracker(), e, &asks}, i})
 	}
 	p.count(len(s.choices))
-	if _, _, err := s.choose(0, nil); err != nil || p.outOfUse() != 2 {
+	if _, err := s.choose(new(visit), 0, nil); err != nil || p.outOfUse() != 2 {
 		t.Errorf("%v with %d of 4 banned, want 2 and no error", err, p.outOfUse())
 	}
 }
@@ -97,13 +97,13 @@ func TestBansAtTheSameTime(t *testing.T) {
 	var clock atomic.Int64
 	step := func(outcome func(i int, now int64) (turret.Outcome, time.Duration)) {
 		now := clock.Add(int64(time.Millisecond))
-		c, passes, err := s.choose(now, nil)
+		var v visit
+		c, err := s.choose(&v, now, nil)
 		if err != nil {
 			t.Errorf("%v with %d of %d out", err, p.outOfUse(), endpoints)
 			return
 		}
-		var v visit
-		v.start(c, now, passes, false)
+		v.start(c, now, false)
 		o, took := outcome(c.index, now)
 		if now%5 == 0 {
 			runtime.Gosched()

@@ -67,5 +67,8 @@ func classifierOf(name string) Classifier {
 
 // classify is the default classifier.
 func classify(ctx context.Context, err error) turret.Outcome {
+	if err == nil {
+		return turret.Success
+	}
 	return interceptors.Classify(ctx, nil, nil, err)
 }

@@ -347,7 +347,7 @@ var errAbandoned = errors.New("balance: the RPC did not return")
 
 // exit is the group's, for an RPC that has ended with err.
 func (c *ClientConn) exit(ctx context.Context, m *member[*connection], v visit, err error, trailer metadata.MD) {
-	o, retryAfter := outcome(ctx, balancer.DoneInfo{Err: err, Trailer: trailer, BytesSent: true, BytesReceived: true}, m.config.Load().classify)
+	o, retryAfter := outcome(ctx, &balancer.DoneInfo{Err: err, Trailer: trailer, BytesSent: true, BytesReceived: true}, m.config.Load().classify)
 	c.group.exit(m, v, o, retryAfter)
 }
 

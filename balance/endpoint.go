@@ -31,12 +31,13 @@ type endpoint struct {
 	failures circuit.Circuit
 	config   atomic.Pointer[settings]
 	pool     *pool
+	calls    atomic.Uint64 // that have ended; in a line that their end reads anyway
 	slowness circuit.Circuit
 
 	// For descriptions only.
-	calls, failed atomic.Uint64 // that have ended
-	name          string
-	last          atomic.Pointer[Transition]
+	failed atomic.Uint64 // of calls
+	name   string
+	last   atomic.Pointer[Transition]
 }
 
 // newEndpoint returns an endpoint of p without a past. name is what people know it
@@ -126,7 +127,7 @@ const coldest = 0.1
 func (e *endpoint) warmUp(now int64) { e.warm.Store(now + int64(e.config.Load().SlowStart)) }
 
 // passes are the tickets of an endpoint's two circuits for one call, without
-// what circuits do not use: a call's closure is one allocation, and small.
+// what circuits do not use.
 // Invariant: what enter gave is given back by one finish or one cancel.
 type passes struct {
 	failures, slowness pass
@@ -151,44 +152,44 @@ const (
 	crowding                   // for nothing
 )
 
-// enter takes a call in. It fails if others have taken the room, or the place
-// of the probe, since the standing was asked for. a says what not to ask for.
-func (e *endpoint) enter(now int64, a admission) (p passes, ok bool) {
+// enter takes the call of v in, and keeps its passes in v. It fails if others have
+// taken the room, or the place of the probe, since the standing was asked for. a says
+// what not to ask for.
+func (e *endpoint) enter(v *visit, now int64, a admission) (ok bool) {
+	v.passes = passes{}
 	if limit := e.limit.Load(); limit > 0 {
 		// Adding first and looking afterwards keeps two calls from taking the last place
 		// together.
 		if n := e.inflight.Add(1); n > limit && a != crowding {
 			e.inflight.Add(-1)
-			return p, false
+			return false
 		}
-		p.counted = true
+		v.passes.counted = true
 	}
 	var f, s bool
-	p.failures.data, f = e.failures.EnterClosed()
-	p.slowness.data, s = e.slowness.EnterClosed()
-	if f && s {
-		return p, true
-	}
-	return e.enterSlowly(now, a, p.counted)
+	v.passes.failures.data, f = e.failures.EnterClosed()
+	v.passes.slowness.data, s = e.slowness.EnterClosed()
+	return f && s || e.enterSlowly(v, now, a)
 }
 
 // enterSlowly is enter for an endpoint with a circuit that is not closed, which
 // already has room.
 // With panicking and crowding the circuits are asked too, and their refusal is ignored:
 // the ticket is then empty, and Leave with it counts for nothing.
-func (e *endpoint) enterSlowly(now int64, a admission, counted bool) (p passes, ok bool) {
+func (e *endpoint) enterSlowly(v *visit, now int64, a admission) (ok bool) {
 	f, _, ok := e.failures.Enter(now)
 	if !ok && a == asking {
-		e.leave(counted)
-		return p, false
+		e.leave(v.passes.counted)
+		return false
 	}
 	s, _, ok := e.slowness.Enter(now)
 	if !ok && a == asking {
-		e.leave(counted)
+		e.leave(v.passes.counted)
 		e.failures.Leave(now, f, turret.Unused)
-		return p, false
+		return false
 	}
-	return passes{pass{f.Start, f.Data}, pass{s.Start, s.Data}, counted}, true
+	v.passes.failures, v.passes.slowness = pass{f.Start, f.Data}, pass{s.Start, s.Data}
+	return true
 }
 
 // leave gives back the room of a call. counted says whether it has taken any.
@@ -201,10 +202,10 @@ func (e *endpoint) leave(counted bool) {
 }
 
 // cancel gives back what enter took for a call that was not sent.
-func (e *endpoint) cancel(now int64, p passes) {
-	e.leave(p.counted)
-	e.failures.Leave(now, p.failures.ticket(), turret.Unused)
-	e.slowness.Leave(now, p.slowness.ticket(), turret.Unused)
+func (e *endpoint) cancel(v *visit, now int64) {
+	e.leave(v.passes.counted)
+	e.failures.Leave(now, v.passes.failures.ticket(), turret.Unused)
+	e.slowness.Leave(now, v.passes.slowness.ticket(), turret.Unused)
 }
 
 // A visit is one call at an endpoint that it has entered, from its start to its
@@ -217,9 +218,9 @@ type visit struct {
 	stream  bool // its life is no latency
 }
 
-// start begins a visit of the endpoint that was chosen, with the passes of enter.
-func (v *visit) start(chosen *choice, now int64, p passes, stream bool) {
-	v.tracker, v.passes, v.stream = chosen.tracker, p, stream
+// start begins the visit of the endpoint that was chosen, and entered.
+func (v *visit) start(chosen *choice, now int64, stream bool) {
+	v.tracker, v.stream = chosen.tracker, stream
 	if stream {
 		v.ticket = v.tracker.StartStream(now)
 	} else {
@@ -232,11 +233,11 @@ func (v *visit) start(chosen *choice, now int64, p passes, stream bool) {
 // It is called once for each visit. Nothing of v is used afterwards.
 func (e *endpoint) finish(v *visit, now int64, o turret.Outcome, retryAfter time.Duration) {
 	e.depart(v, now, o, retryAfter)
-	e.judge(now, v.passes, o)
+	e.judge(now, v.passes.failures, o)
 	if v.stream {
-		e.clock(now, v.passes, turret.Unused, 0)
+		e.clock(now, v.passes.slowness, turret.Unused, 0)
 	} else {
-		e.clock(now, v.passes, o, time.Duration(now-v.ticket.Start))
+		e.clock(now, v.passes.slowness, o, time.Duration(now-v.ticket.Start))
 	}
 }
 
@@ -249,7 +250,7 @@ func (e *endpoint) depart(v *visit, now int64, o turret.Outcome, retryAfter time
 }
 
 // judge tells the circuit for failures how a call went.
-func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
+func (e *endpoint) judge(now int64, p pass, o turret.Outcome) {
 	e.pool.failing.observe(now, o)
 	if o != turret.Unused {
 		e.calls.Add(1)
@@ -257,13 +258,13 @@ func (e *endpoint) judge(now int64, p passes, o turret.Outcome) {
 	if o != turret.Success && o != turret.Ignored && o != turret.Unused {
 		e.failed.Add(1)
 	}
-	if v := e.failures.Leave(now, p.failures.ticket(), o); v != circuit.Unchanged {
+	if v := e.failures.Leave(now, p.ticket(), o); v != circuit.Unchanged {
 		e.pool.heed(now, e, &e.failures, v)
 	}
 }
 
 // clock tells the circuit for latency how long a call took.
-func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Duration) {
+func (e *endpoint) clock(now int64, p pass, o turret.Outcome, took time.Duration) {
 	fleet := e.pool.fleet
 	// What is not an answer is no measure of latency, but it took this long.
 	verdict := turret.Ignored
@@ -274,7 +275,7 @@ func (e *endpoint) clock(now int64, p passes, o turret.Outcome, took time.Durati
 	if o != turret.Unused && fleet.Outlier(took) {
 		verdict = turret.Failure
 	}
-	if v := e.slowness.Leave(now, p.slowness.ticket(), verdict); v != circuit.Unchanged {
+	if v := e.slowness.Leave(now, p.ticket(), verdict); v != circuit.Unchanged {
 		e.pool.heed(now, e, &e.slowness, v)
 	}
 }

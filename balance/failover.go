@@ -255,11 +255,11 @@ func (h *handover) close() {
 
 // claim returns an endpoint for the call of a trial, which it has entered, or nil
 // if the call has to wait. The first claim of a trial begins its time.
-func (h *handover) claim(trial uint64, s *snapshot) (*choice, passes) {
+func (h *handover) claim(v *visit, trial uint64, s *snapshot) *choice {
 	h.policy.mu.Lock()
 	defer h.policy.mu.Unlock()
 	if h.closed || h.phase != trying || h.trial != trial {
-		return nil, passes{} // a newer picker comes
+		return nil // a newer picker comes
 	}
 	if !h.begun {
 		h.begun = true
@@ -268,7 +268,7 @@ func (h *handover) claim(trial uint64, s *snapshot) (*choice, passes) {
 		})
 	}
 	if h.probe != nil {
-		return nil, passes{}
+		return nil
 	}
 	now := h.policy.now()
 	first := below(s.config.random(), len(s.choices))
@@ -279,12 +279,12 @@ func (h *handover) claim(trial uint64, s *snapshot) (*choice, passes) {
 		if c.standing(now, nil) != onTrial {
 			continue
 		}
-		if p, ok := c.enter(now, asking); ok {
+		if c.enter(v, now, asking) {
 			h.probe = c.endpoint
-			return c, p
+			return c
 		}
 	}
-	return nil, passes{}
+	return nil
 }
 
 // judge looks at e, whose call of a trial has ended. A call that says nothing
@@ -320,11 +320,13 @@ func (t *trialPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) 
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 	h := &t.policy.handover
-	chosen, pass := h.claim(t.trial, &t.snapshot)
+	c := newCall()
+	chosen := h.claim(&c.visit, t.trial, &t.snapshot)
 	if chosen == nil {
+		calls.Put(c)
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.send(chosen, pass, t.policy.now(), info, attempts.FromContext(info.Ctx))
+	result, err := t.send(c, chosen, t.policy.now(), info, attempts.FromContext(info.Ctx))
 	if err != nil {
 		h.judge(t.trial, chosen.endpoint)
 		return result, err

@@ -164,14 +164,14 @@ func (g *group[K, S]) tryEnter(record *attempts.Record, stream, fresh bool) (m *
 	if len(l.choices) == 0 {
 		return nil, v, nil
 	}
-	chosen, p, err := l.choose(now, record)
+	chosen, err := l.choose(&v, now, record)
 	if err != nil {
 		return nil, v, err
 	}
-	if of := l.members[chosen.index]; g.admit(of, now, p) {
+	if of := l.members[chosen.index]; g.admit(&v, of, now) {
 		m = of.Service
 		record.Add(m.id)
-		v.start(chosen, now, p, stream)
+		v.start(chosen, now, stream)
 	}
 	return m, v, nil
 }
@@ -180,12 +180,12 @@ func (g *group[K, S]) tryEnter(record *attempts.Record, stream, fresh bool) (m *
 // not, what was taken goes back, also when asking it panics.
 // Holding comes before asking: between the two the source may remove the member, and its
 // last call would retire the service.
-func (g *group[K, S]) admit(chosen *ready.Member[K, *member[S]], now int64, p passes) (ok bool) {
+func (g *group[K, S]) admit(v *visit, chosen *ready.Member[K, *member[S]], now int64) (ok bool) {
 	m := chosen.Service
 	held := m.hold()
 	defer func() {
 		if !ok {
-			m.cancel(now, p)
+			m.cancel(v, now)
 			g.release(m)
 		}
 	}()

@@ -276,24 +276,30 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	}
 	now := p.policy.now()
 	record := attempts.FromContext(info.Ctx)
-	chosen, pass, err := p.choose(now, record)
+	c := newCall()
+	chosen, err := p.choose(&c.visit, now, record)
 	if err != nil {
+		calls.Put(c)
 		return balancer.PickResult{}, err
 	}
-	return p.send(chosen, pass, now, info, record)
+	return p.send(c, chosen, now, info, record)
 }
 
-// send returns the pick of an endpoint that was chosen and entered.
+// send returns the pick of an endpoint that was chosen, and that c has entered.
 // The child's picker may have lost its connection since: then nothing was sent, and
-// what the endpoint gave to the call goes back.
-func (p *picker) send(chosen *choice, pass passes, now int64, info balancer.PickInfo, record *attempts.Record) (balancer.PickResult, error) {
+// what the endpoint gave to the call goes back. A stream is known by the record of the
+// code that sends it, or by its method: gRPC does not tell a picker.
+func (p *picker) send(c *call, chosen *choice, now int64, info balancer.PickInfo, record *attempts.Record) (balancer.PickResult, error) {
 	result, err := p.children[chosen.index].Pick(info)
 	if err != nil {
-		chosen.cancel(now, pass)
+		chosen.cancel(&c.visit, now)
+		calls.Put(c)
 		return result, err
 	}
 	record.Add(chosen.id)
-	result.Done = startCall(p.policy, chosen, now, pass, info, record, result.Done)
+	c.endpoint, c.ctx, c.inner = chosen.endpoint, info.Ctx, result.Done
+	c.start(chosen, now, record.Kind() == attempts.Stream || p.policy.methods.isStream(info.FullMethodName))
+	result.Done = c.done
 	return result, nil
 }
 
