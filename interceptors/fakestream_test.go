@@ -245,6 +245,9 @@ func (s *fakeStream) RecvMsg(m any) error {
 
 func (s *fakeStream) Header() (metadata.MD, error) {
 	a := s.await("Header")
+	if a.before != nil {
+		a.before()
+	}
 	return a.header, nil
 }
 

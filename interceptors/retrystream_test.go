@@ -123,6 +123,34 @@ func TestMethodsInFlight(t *testing.T) {
 	})
 }
 
+// TestEndIsAwaited has RecvMsg show the end of a stream while Header, which has noticed
+// it first, is about to report it: what gRPC writes to the caller's variables before it
+// reports the end is there when RecvMsg returns.
+func TestEndIsAwaited(t *testing.T) {
+	var header metadata.MD
+	onFakes(t, "committed", func(t *testing.T, c *fakes) {
+		s := c.open(bidi, grpc.Header(&header))
+		a := c.next()
+		first := recvAsync(s)
+		a.recv("hello", nil)
+		asked := headerAsync(s)
+		a.answer("Header", answer{before: func() {
+			time.Sleep(time.Second)
+			a.writeHeader(metadata.Pairs("from", "first"))
+			a.report(errDown)
+		}})
+		received := recvAsync(s)
+		a.recv("", errDown)
+		if first.running() || !received.running() {
+			t.Errorf("RecvMsg: %v, and then %v before the end was reported", first.err, received.err)
+		}
+		time.Sleep(time.Second)
+		if asked.running() || received.running() || status.Code(received.err) != codes.Unavailable || len(header["from"]) != 1 {
+			t.Errorf("RecvMsg: %v, with the header %v", received.err, header)
+		}
+	})
+}
+
 // The header that the caller was shown is that of the attempt that counts.
 func TestHeaderCommits(t *testing.T) {
 	onFakes(t, "asked", func(t *testing.T, c *fakes) {

@@ -227,13 +227,13 @@ func (a *attempt) end(err error) {
 	a.of.changed.Broadcast()
 }
 
-// awaitEnd waits until a has ended and returns its status. Until the stream is
-// committed, it also waits for the methods that run on a: one that still returns
-// a message commits the stream. It requires c.mu.
+// awaitEnd waits until a has ended and returns its status. It also waits for the
+// methods that run on a. Until the stream is committed, one that still returns a message
+// commits it. After that, one of them may have noticed the end, and be about to
+// report it: what gRPC wrote to the variables would be lost. It requires c.mu.
 func (c *streamClient) awaitEnd(a *attempt) error {
-	for !a.ended || a.running > 0 && !c.committed || c.mayShow(a) {
-		if a.ended && !a.settled && a.cancel != nil {
-			// Only attempts of repeated streams can be cancelled alone.
+	for !a.ended || a.running > 0 && (!c.committed || a.unreported()) || c.mayShow(a) {
+		if a.ended && a.unreported() {
 			a.cancel() // an interceptor below ended it; else SendMsg might run for ever
 		}
 		c.changed.Wait()
@@ -250,6 +250,10 @@ func (c *streamClient) awaitEnd(a *attempt) error {
 	}
 	return withPushback(a.err, a.trailer())
 }
+
+// unreported reports whether gRPC has not reported the end of a, and a can be made to
+// end: only attempts of repeated streams can be cancelled alone. It requires the mutex.
+func (a *attempt) unreported() bool { return !a.settled && a.cancel != nil }
 
 // mayShow reports whether a RecvMsg runs that will show how a ended: where the
 // context ends in the moment in which the server's status arrives, gRPC reports the
