@@ -93,6 +93,7 @@ func dial(t *testing.T, k kind, target string, builder resolver.Builder, options
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(balance.Watch(c.changed))
 	t.Cleanup(c.close)
 	return c
 }
@@ -219,18 +220,6 @@ func (c *client) setting(name string) string {
 	return ""
 }
 
-// bans returns how often failures have banned s.
-func (c *client) bans(s *server) int {
-	for _, child := range c.describe().Children {
-		for _, f := range child.Figures {
-			if child.Name == s.address && f.Name == "bans" && f.Reason == "failures" {
-				return int(f.Value)
-			}
-		}
-	}
-	return 0
-}
-
 // describe returns what the balancer says of itself, or nothing while there is none.
 func (c *client) describe() turret.Node {
 	if d, ok := c.conn.(*balance.ClientConn); ok {
@@ -282,11 +271,12 @@ type journal struct {
 	calls  map[string]int // that have ended, by address
 	opened map[string]int // connections, by address
 	closed map[string]int
+	banned map[string]int // how often, by address
 	failed []string
 }
 
 func newJournal() *journal {
-	return &journal{calls: map[string]int{}, opened: map[string]int{}, closed: map[string]int{}}
+	return &journal{calls: map[string]int{}, opened: map[string]int{}, closed: map[string]int{}, banned: map[string]int{}}
 }
 
 // ended notes the end of a call. Failures of servers that are sick are none of the
@@ -302,6 +292,24 @@ func (j *journal) ended(at *peer.Peer, err error) {
 	if err != nil && status.Code(err) != codes.DataLoss {
 		j.failed = append(j.failed, fmt.Sprintf("at %q: %v", address, err))
 	}
+}
+
+// changed notes that an endpoint was banned. (It may be one of another client, with
+// another address.)
+func (j *journal) changed(t balance.Transition) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if t.Banned {
+		j.banned[t.Endpoint]++
+	}
+}
+
+// bans returns how often s was banned. An endpoint that is forgotten and fails again
+// is banned again.
+func (j *journal) bans(s *server) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.banned[s.address]
 }
 
 // callsTo returns how many calls to s have ended.
