@@ -34,7 +34,7 @@ func (r *report) document(folder string) error {
 	for _, part := range []struct {
 		mark  string
 		write func(io.Writer)
-	}{{"targets", r.targets}, {"surges", r.surges}} {
+	}{{"targets", r.targets}, {"surges", r.surges}, {"wire", r.wire}} {
 		var b bytes.Buffer
 		part.write(&b)
 		if text, err = between(text, part.mark, b.Bytes()); err != nil {
@@ -115,6 +115,25 @@ func (r *report) surges(out io.Writer) {
 		fmt.Fprintf(out, "| %s |", name)
 		for _, s := range inSummary {
 			r.summaryCell(out, s.scenario, l.Name, s.figure, s.of)
+		}
+		fmt.Fprintln(out)
+	}
+}
+
+// wire prints what the limits do over gRPC with the first seed, beside what they do
+// when they are called directly.
+func (r *report) wire(out io.Writer) {
+	fmt.Fprint(out, "| |")
+	for _, id := range overGRPC[1:] {
+		fmt.Fprintf(out, " `%s` | over gRPC |", id)
+	}
+	fmt.Fprintf(out, "\n|---|%s\n", strings.Repeat("--:|", 2*len(overGRPC[1:])))
+	first := &report{results: r.results, known: r.known[:min(len(r.known), peerSeeds)]}
+	for _, policy := range allOverGRPC[:2] {
+		fmt.Fprintf(out, "| %s |", policy)
+		for _, id := range overGRPC[1:] {
+			first.summaryCell(out, id, policy, "goodput", least)
+			first.summaryCell(out, id+wireSuffix, policy, "goodput", least)
 		}
 		fmt.Fprintln(out)
 	}

@@ -24,7 +24,7 @@ func TestExperiments(t *testing.T) {
 			t.Errorf("%s is there twice", e.id)
 		}
 		seen[e.id] = true
-		_, surges := surgeChecks[strings.TrimSuffix(e.id, " over gRPC")]
+		_, surges := surgeChecks[strings.TrimSuffix(e.id, wireSuffix)]
 		for _, p := range e.policies {
 			if surges && !known[p] {
 				t.Errorf("%s: no limit %q", e.id, p)

@@ -158,9 +158,14 @@ var few = map[string][]string{
 	"cold-2x":   {limiters.Ours},
 }
 
-// overGRPC are the scenarios that are played over gRPC too, and the policies that
-// are.
-var overGRPC = map[string][]string{"e5-2x": {limiters.Ours, limiters.Tight, limiters.Loose}}
+// overGRPC are the scenarios that are played over gRPC too. The first is played with
+// all of allOverGRPC and all seeds, and has the targets; the others with the first two
+// and the first seed.
+var overGRPC = []string{"e5-2x", "e5-10x", "half2x", "slow10", "hang"}
+
+var allOverGRPC = []string{limiters.Ours, limiters.Tight, limiters.Loose}
+
+const wireSuffix = " over gRPC"
 
 // experiments is the table.
 func experiments() (all []experiment) {
@@ -168,14 +173,17 @@ func experiments() (all []experiment) {
 		all = append(all, surgeExperiment(sc, surge.Run))
 	}
 	for _, sc := range surge.All() {
-		if policies, ok := overGRPC[sc.ID]; ok {
+		if i := slices.Index(overGRPC, sc.ID); i >= 0 {
 			e := surgeExperiment(sc, surge.RunWire)
-			e.id += " over gRPC"
-			e.policies, e.drawn = policies, false
+			e.id += wireSuffix
+			e.policies, e.drawn = allOverGRPC, false
+			if i > 0 {
+				e.policies, e.mine, e.checks = allOverGRPC[:2], nil, nil
+			}
 			all = append(all, e)
 		}
 	}
-	return slices.Concat(all, []experiment{storms(), throttles()}, twoServers())
+	return slices.Concat(all, []experiment{storms(), throttles(), hedges()}, twoServers())
 }
 
 func experimentByID(id string) experiment {

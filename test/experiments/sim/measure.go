@@ -47,6 +47,18 @@ func Failed(calls []Call) (n int) {
 	return n
 }
 
+// Sent returns how many calls came to the backends, of all attempts, as a multiple of
+// the calls that were made.
+func (r *Result) Sent() float64 {
+	arrived := 0
+	for _, bins := range r.Arrivals {
+		for _, n := range bins {
+			arrived += int(n)
+		}
+	}
+	return float64(arrived) / float64(max(len(r.Calls), 1))
+}
+
 // Share returns the part of all arrivals in [from, to) that one backend had,
 // as a multiple of the fair share of this many backends.
 func (r *Result) Share(backend, backends int, from, to time.Duration) float64 {

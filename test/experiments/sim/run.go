@@ -44,6 +44,8 @@ type Policy struct {
 	Handler func(ctx context.Context, took time.Duration)
 	// Stats, if not nil, is installed at every client.
 	Stats stats.Handler
+	// Dial, if not nil, returns further options of each client.
+	Dial func() []grpc.DialOption
 	// Before runs before anything is dialed.
 	Before func()
 }
@@ -158,6 +160,9 @@ func (w *world) dial(seed uint64) {
 		}
 		if w.policy.Stats != nil {
 			opts = append(opts, grpc.WithStatsHandler(w.policy.Stats))
+		}
+		if w.policy.Dial != nil {
+			opts = append(opts, w.policy.Dial()...)
 		}
 		conn, err := grpc.NewClient("sim:///fleet", opts...)
 		if err != nil {
