@@ -28,10 +28,14 @@
 // # The line
 //
 // A call that finds no room waits in a line. The line is first in first out,
-// and absorbs bursts, until it has not been empty for ten unloaded latencies.
-// Then it is hot: the newest call goes first and none waits longer than one
-// unloaded latency, so that callers that get in still have their time. It is
-// cool again when no call had to be refused for ten unloaded latencies.
+// and absorbs bursts, until it has not been empty for ten unloaded latencies and a
+// call has waited for two of them, or was refused. Then it is hot: the newest call
+// goes first, and none waits longer than one unloaded latency, or than five calls
+// take to leave if that is more, so that callers that get in still have their time.
+// It is cool again when no call had to be refused for ten unloaded latencies.
+//
+// A call that has waited for half of the time that it had until its deadline is not
+// let in any more.
 //
 // Within the line the most critical level goes first (see package criticality),
 // and within a level the key that was given least lately, if there are keys.

@@ -168,7 +168,7 @@ func (g *gate) settle(now int64) {
 	g.expire(now)
 	for g.line.n > 0 && g.open() {
 		w := g.line.pop()
-		if g.line.hot && float64(w.deadline-now) < g.knee.unloaded || w.deadline <= now {
+		if g.tooLate(now, w) {
 			g.counts.noTime++
 			g.shed(now)
 			w.decide(outOfTime)
@@ -185,12 +185,21 @@ func (g *gate) settle(now int64) {
 	}
 }
 
+// tooLate reports whether too little is left at now until the deadline of w: less
+// than w has waited, or, in a hot line, than an unloaded latency. Latencies differ
+// much more than their mean shows. A call that has half of its time left is
+// answered in time wherever deadlines are a few latencies long.
+func (g *gate) tooLate(now int64, w *waiter) bool {
+	left := w.deadline - now
+	return left <= 0 || left < now-w.since || g.line.hot && float64(left) < g.knee.unloaded
+}
+
 // expire refuses calls that have waited too long at now. A line that becomes
 // hot has less patience than before.
 func (g *gate) expire(now int64) {
-	g.line.warm(now, g.knee.unloaded)
+	g.line.warm(now, g.knee.pace())
 	for {
-		w := g.line.expired(now, g.knee.unloaded)
+		w := g.line.expired(now, g.knee.pace())
 		if w == nil {
 			return
 		}
@@ -201,4 +210,4 @@ func (g *gate) expire(now int64) {
 }
 
 // due returns the instant at which tick is to be called; never if there is none.
-func (g *gate) due() int64 { return g.line.due(g.knee.unloaded) }
+func (g *gate) due() int64 { return g.line.due(g.knee.pace()) }

@@ -13,7 +13,7 @@ const (
 	dipsApart   = int64(time.Second)
 	dipsShare   = 40                      // a dip takes at most this part of the time,
 	dipsMost    = 15 * int64(time.Second) // if it is short enough
-	fullEnough  = 0.75                    // part of the limit that is used in a window that says what the limit does
+	fullEnough  = 0.9                     // part of the limit that is used in a window that says what the limit does
 	creditBelow = 1.5                     // successes slower than this many unloaded latencies wait for each other
 )
 
@@ -33,8 +33,8 @@ type knee struct {
 
 	window  window
 	closed  int64 // when the last window closed
-	calm    int   // windows in which few calls had to wait, ever
-	busy    bool  // the last window was busy
+	calm    int   // successes in windows in which few calls had to wait, ever
+	refused bool  // calls were refused in the last window
 	grew    bool  // the last window raised the limit
 	nextDip int64 // when the unloaded latency is to be tested
 
@@ -53,6 +53,9 @@ func newKnee(c Config) knee {
 
 // places is how many calls may be inside.
 func (k *knee) places() int { return int(k.limit) }
+
+// pace is how fast a line before the places moves.
+func (k *knee) pace() pace { return pace{k.unloaded, k.places()} }
 
 // entered says that with this call inside calls are inside.
 func (k *knee) entered(inside int) { k.window.peak = max(k.window.peak, inside) }
@@ -133,10 +136,11 @@ func (k *knee) adjust(now int64) {
 	busy, full := w.busy(), w.used(now) >= fullEnough*math.Floor(k.limit)
 	if !busy {
 		k.rest(now)
-	} else if !k.busy {
+	}
+	if w.refused > 0 && !k.refused { // it may be a burst
 		k.nextDip = now + int64(10*w.meanOfAll())
 	}
-	k.busy = busy
+	k.refused = w.refused > 0
 	r := w.reading(k.limit)
 	target, due := k.target(r), now >= k.nextDip
 	grow := w.waits > 0 && target > 1.1*k.limit+1
@@ -165,12 +169,13 @@ func (k *knee) note(now int64) {
 }
 
 // rest learns the unloaded latency from a window in which few calls had to wait,
-// and lets an unused limit sink.
+// and lets an unused limit sink. At first it is the mean of all such calls: the
+// first windows are short, and have few of the calls that take long.
 func (k *knee) rest(now int64) {
 	w := &k.window
-	k.calm++
+	k.calm += w.n
 	k.hangs = true
-	weight := max(1/float64(k.calm), min(0.1, float64(now-k.closed)/calmMemory))
+	weight := max(float64(w.n)/float64(k.calm), min(0.1, float64(now-k.closed)/calmMemory))
 	k.unloaded += weight * (w.mean() - k.unloaded)
 	if idle := max(restLeast, 2*float64(w.peak)); w.waits == 0 && k.limit > idle {
 		k.limit = max(0.95*k.limit, idle)

@@ -25,7 +25,8 @@ var (
 	// QUEUE_TIMEOUT.
 	ErrWaited = errors.New("waited too long in line")
 	// ErrNoTime: when the call came to the head of the line, less was left until
-	// its deadline than a call takes. The reason is DEADLINE_NEAR.
+	// its deadline than a call takes, or than it had waited. The reason is
+	// DEADLINE_NEAR.
 	ErrNoTime = errors.New("too little time left before the deadline")
 )
 

@@ -8,13 +8,15 @@ import (
 )
 
 const (
-	coolFor     = 10 // a line is not hot before it has not been empty for so many unloaded latencies
+	coolFor     = 10 // a line is not hot before it has not been empty for so many unloaded latencies,
+	coolShare   = 5  // and a call has waited for that part of the time, or was refused
 	coolLeast   = int64(10 * time.Millisecond)
 	coolMost    = int64(time.Second)
 	hotLeast    = int64(500 * time.Microsecond)
 	never       = math.MaxInt64
 	hotFor      = 1  // unloaded latencies that a call waits at most in a hot line
 	hotForKeys  = 3  // the same if calls have keys, so that one of each has a turn
+	hotForCalls = 5  // a call in a hot line waits for as long as so many calls take to leave, if that is more
 	fairnessFor = 32 // calls among which one of the least served key is looked for
 )
 
@@ -97,21 +99,33 @@ type line struct {
 	usage           *usage // of keys; nil if there are none
 }
 
-// patience returns how long a call may wait, and how long the line may stay
-// filled before it is hot.
-func (l *line) patience(unloaded float64) (wait, cool int64) {
+// A pace is how fast the line moves: the latency of a call that waits for nothing,
+// and how many calls may be inside. A place comes free each time the latency,
+// divided by the places, has passed.
+type pace struct {
+	unloaded float64
+	places   int
+}
+
+// patience returns how long a call may wait, and how long calls may have to wait
+// before the line is hot.
+//
+// A hot line keeps the service busy only if a call is in it whenever a place comes
+// free. Few places come free so rarely that one unloaded latency is too short for
+// that: calls arrive unevenly.
+func (l *line) patience(p pace) (wait, cool int64) {
 	cool = coolMost
-	if unloaded > 0 {
-		cool = min(max(int64(coolFor*unloaded), coolLeast), coolMost)
+	if p.unloaded > 0 {
+		cool = min(max(int64(coolFor*p.unloaded), coolLeast), coolMost)
 	}
 	if !l.hot {
 		return cool, cool
 	}
-	turns := int64(hotFor)
+	latencies := max(hotFor, hotForCalls/float64(max(p.places, 1)))
 	if l.usage != nil {
-		turns = hotForKeys
+		latencies = max(latencies, hotForKeys)
 	}
-	return max(turns*int64(unloaded), hotLeast), cool
+	return max(int64(latencies*p.unloaded), hotLeast), cool
 }
 
 // push adds w at now.
@@ -175,10 +189,10 @@ func (l *line) behind(w *waiter) *waiter {
 }
 
 // warm makes the line hot or cool at now. It reports whether it changed.
-func (l *line) warm(now int64, unloaded float64) bool {
-	_, cool := l.patience(unloaded)
+func (l *line) warm(now int64, p pace) bool {
+	_, cool := l.patience(p)
 	switch {
-	case !l.hot && l.n > 0 && now-l.filled >= cool:
+	case !l.hot && l.n > 0 && now >= l.heats(cool):
 		l.hot, l.refused = true, now
 	case l.hot && now-l.refused >= cool:
 		l.hot, l.filled = false, now
@@ -188,10 +202,27 @@ func (l *line) warm(now int64, unloaded float64) bool {
 	return true
 }
 
+// heats returns when the line becomes hot if nothing changes until then. A line
+// that has not been empty for long but is short is a burst at nearly full load: it
+// will be gone. The line must not be empty.
+func (l *line) heats(cool int64) int64 {
+	at := l.filled + cool
+	if l.refused > l.filled {
+		return at
+	}
+	oldest := int64(never)
+	for i := range l.levels {
+		if w := l.levels[i].oldest; w != nil {
+			oldest = min(oldest, w.since)
+		}
+	}
+	return max(at, oldest+cool/coolShare)
+}
+
 // expired takes out one call that has waited too long at now, of the least
 // critical level that has one; nil if there is none.
-func (l *line) expired(now int64, unloaded float64) *waiter {
-	wait, _ := l.patience(unloaded)
+func (l *line) expired(now int64, p pace) *waiter {
+	wait, _ := l.patience(p)
 	for i := len(l.levels) - 1; i >= 0; i-- {
 		if w := l.levels[i].oldest; w != nil && now-w.since >= wait {
 			l.remove(w)
@@ -203,14 +234,14 @@ func (l *line) expired(now int64, unloaded float64) *waiter {
 
 // due returns the instant at which time alone changes something in the line;
 // never if there is none.
-func (l *line) due(unloaded float64) int64 {
+func (l *line) due(p pace) int64 {
 	if l.n == 0 {
 		return never
 	}
-	wait, cool := l.patience(unloaded)
+	wait, cool := l.patience(p)
 	at := int64(never)
 	if !l.hot {
-		at = l.filled + cool
+		at = l.heats(cool)
 	}
 	for i := range l.levels {
 		if w := l.levels[i].oldest; w != nil {

@@ -131,7 +131,7 @@ func (k *knee) judge(lower, upper reading) Trial {
 		found.Verdict = Incomplete
 	case !k.window.busy():
 		found.Verdict = Idle
-	case e < -0.5 || e > steepest+2*noise:
+	case e < -0.5 || min(e, ofMean) > steepest+2*noise: // calls that time out make the cost steeper than that
 		found.Verdict = Changed
 	case e < 0.25 && e+2*noise < 0.75:
 		found.Verdict = Elsewhere
@@ -148,6 +148,9 @@ func (k *knee) judge(lower, upper reading) Trial {
 			weight := precision / max(lower.meanError, precision)
 			k.unloaded += 0.5 * weight * weight * (lower.mean - k.unloaded)
 		}
+	}
+	if found.Verdict == Waiting || found.Verdict == Full { // what was measured under load is a bound, but for noise
+		k.unloaded = min(k.unloaded, lower.mean*(1+2*lower.meanError))
 	}
 	k.suspect(found.Verdict, ofCost, math.Hypot(upper.costError, lower.costError)/span)
 	return found

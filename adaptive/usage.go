@@ -5,13 +5,14 @@ import "time"
 const (
 	usageRows  = 2
 	usageWidth = 1024
-	usageHalf  = int64(500 * time.Millisecond)
+	usageHalf  = int64(2 * time.Second)
 )
 
 // A usage estimates how many places each key was given lately. It is a count-min
-// sketch (Cormode and Muthukrishnan, 2005) whose counts are halved every half a
-// second: its size does not depend on the number of keys. Keys that collide in
-// both rows are counted as one.
+// sketch (Cormode and Muthukrishnan, 2005) whose counts are halved every two
+// seconds: its size does not depend on the number of keys. Keys that collide in
+// both rows are counted as one. A key that asks for less than its share for an
+// instant can make up for it while it is remembered.
 type usage struct {
 	counts [usageRows][usageWidth]uint32
 	halved int64
