@@ -47,6 +47,9 @@ func (s *learningService) Call(ctx context.Context, rpc *RPC) (any, error) {
 func learnFrom(ctx context.Context, rpc *RPC, inner Service, known *throttle.Threshold) (any, error) {
 	asking, trailer := withTrailer(rpc)
 	reply, err := inner.Call(ctx, asking)
+	if outside := rpc.more; outside != nil && outside.trailer != nil {
+		*outside.trailer = *trailer // a layer outside learns from it too
+	}
 	if answered(ctx, err, *trailer) {
 		known.Learn(answerIn(ctx, rpc, *trailer))
 	}

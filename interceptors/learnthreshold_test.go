@@ -45,6 +45,24 @@ func TestLearnThresholdSendsEverything(t *testing.T) {
 	}
 }
 
+// Each of two layers in one stack learns from the answer.
+func TestTwoLayersLearn(t *testing.T) {
+	for _, k := range kinds {
+		inBubble(t, k.String(), func(t *testing.T) {
+			var got atomic.Int64
+			outer, inner := throttle.NewThreshold(), throttle.NewThreshold()
+			w := newWorld(t, worldOf{
+				client: interceptors.New(interceptors.LearnThreshold(outer), interceptors.LearnThreshold(inner)),
+				server: interceptors.New(announces(&got, "2")),
+			})
+			w.learns(t, k, criticality.Critical)
+			if !outer.Limiting() || !inner.Limiting() {
+				t.Errorf("the outer layer has learnt %v, the inner one %v", outer, inner)
+			}
+		})
+	}
+}
+
 // On a server the layer does nothing.
 func TestLearnThresholdOnAServer(t *testing.T) {
 	inBubble(t, "server", func(t *testing.T) {
