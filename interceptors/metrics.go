@@ -27,20 +27,21 @@ func Metrics(m *metrics.Meter) Layer {
 	if m == nil {
 		misused("Metrics", "meter", nil, "non-nil")
 	}
-	return func(inner Service) Service { return &metricsService{inner, m} }
+	return func(inner Service) Service { return &metricsService{inner, m, time.Now()} }
 }
 
 type metricsService struct {
 	Service
 
 	meter *metrics.Meter
+	base  time.Time // durations are between two times since base: time.Now reads two clocks, time.Since one
 }
 
 func (s *metricsService) Call(ctx context.Context, rpc *RPC) (reply any, err error) {
 	series := s.meter.Series(metrics.Call{
 		Method: rpc.Method, Server: rpc.Side == SideServer, Target: rpc.end().target(), Attempt: rpc.isAttempt(),
 	})
-	start := time.Now()
+	start := time.Since(s.base)
 	series.Begin()
 	returned := false
 	defer func() {
@@ -51,7 +52,7 @@ func (s *metricsService) Call(ctx context.Context, rpc *RPC) (reply any, err err
 		case err != nil:
 			code = codeName(Code(err))
 		}
-		series.End(ctx, time.Since(start), code)
+		series.End(ctx, time.Since(s.base)-start, code)
 	}()
 	reply, err = s.Service.Call(ctx, rpc)
 	returned = true

@@ -116,7 +116,7 @@ func (m *Meter) find(c Call) *Series {
 	}
 	return m.series.Get(c, func(c Call) *Series {
 		s := &Series{call: c, duration: m.durations[durationOf(c)]}
-		s.byCode.Max = maxCodes
+		s.byCode.Max, s.success = maxCodes, s.options(codeOK)
 		m.all = append(m.all, s)
 		return s
 	})

@@ -25,6 +25,9 @@ const longest = 1 << 10
 // series without server.address.
 const maxTargets = 100
 
+// codeOK is the code of RPCs that succeed.
+const codeOK = "OK"
+
 // maxCodes is how many codes of a series are kept: gRPC has 17.
 const maxCodes = 24
 
@@ -75,6 +78,7 @@ type Series struct {
 	call     Call
 	duration metric.Float64Histogram
 	active   atomic.Int64
+	success  []metric.RecordOption // of RPCs that end with "OK"
 	byCode   boundedmap.Map[string, []metric.RecordOption]
 }
 
@@ -89,14 +93,19 @@ func (s *Series) End(ctx context.Context, took time.Duration, code string) {
 	if s.duration == nil {
 		return
 	}
-	options, ok := s.byCode.Load(code)
-	if !ok {
-		options = s.byCode.Get(code, s.options)
-	}
-	s.duration.Record(ctx, took.Seconds(), options...)
+	s.duration.Record(ctx, took.Seconds(), s.optionsOf(code)...)
 }
 
-// options returns the attributes of an RPC that ended with code.
+// optionsOf returns the attributes of an RPC that ended with code, made once for each
+// code.
+func (s *Series) optionsOf(code string) []metric.RecordOption {
+	if code == codeOK {
+		return s.success
+	}
+	return s.byCode.Get(code, s.options)
+}
+
+// options makes the attributes of an RPC that ended with code.
 func (s *Series) options(code string) []metric.RecordOption {
 	attributes := trace.Call{Method: s.call.Method, Server: s.call.Server, Target: s.call.Target}.Attributes()
 	attributes = append(attributes, semconv.RPCResponseStatusCode(code))
