@@ -90,7 +90,6 @@ var description = grpc.ServiceDesc{
 
 // handle returns the handler of a method.
 func handle(method string) grpc.MethodHandler {
-	//nolint:revive // the form of gRPC's generated handlers
 	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		in := new(wrapperspb.UInt64Value)
 		if err := decode(in); err != nil {
