@@ -197,6 +197,9 @@ func (g *gate) tooLate(now int64, w *waiter) bool {
 // expire refuses calls that have waited too long at now. A line that becomes
 // hot has less patience than before.
 func (g *gate) expire(now int64) {
+	if g.line.n == 0 && !g.line.hot {
+		return
+	}
 	g.line.warm(now, g.knee.pace())
 	for {
 		w := g.line.expired(now, g.knee.pace())
