@@ -25,7 +25,7 @@ import (
 // by fresh ones. Others' policies are measured with the first known one.
 const (
 	knownSeeds = "1,2,3,4"
-	freshSeeds = "501,502,503"
+	freshSeeds = "701,702,703"
 	peerSeeds  = 1
 )
 
