@@ -148,10 +148,14 @@ func (c *crossCheck) hedged(t target, v *verdict) {
 	count(c.hedges, b, t.name)
 }
 
-// rule checks the blocks of one rule against the kinds of its methods.
+// rule checks the blocks of one rule against the kinds of its methods. The pattern
+// "/*" is for methods of all kinds, whichever of them this program knows: one file
+// may be that of many programs.
 func (c *crossCheck) rule(r *rule) {
 	var unary, streams, all int
+	everything := false
 	for _, p := range r.patterns {
+		everything = everything || p.level == levelAll
 		for _, m := range c.compiled.catalogue.matching(p) {
 			all++
 			if m.Kind == interceptors.KindUnary {
@@ -167,6 +171,8 @@ func (c *crossCheck) rule(r *rule) {
 	for _, b := range r.blocks {
 		switch {
 		case b.off:
+		case everything:
+			c.warnings(b, all)
 		case b.kind.kinds == onlyUnary && streams > 0 && unary == 0 && !r.hasBlock(kind(b.kind.side, "stream_timeout")):
 			c.problem(r, b.at, b.path, "is for unary RPCs, and the rule has no unary method, must go%s", c.insteadOf(b))
 		case b.kind.kinds == onlyStreams && unary > 0 && streams == 0 && !r.hasBlock(kind(b.kind.side, "timeout")):
