@@ -58,8 +58,9 @@ const (
 // A Config says how a [Throttle] counts. The zero Config is a good one.
 type Config struct {
 	// K is how many times what it accepts a server is to get; it gets at least 0.02 K
-	// of what is asked for. 0 means 2. It must be more than 1, and at most 1000. Below 1.5 a throttle refuses calls that
-	// the server would take, and forgets a surge slowly.
+	// of what is asked for. 0 means 2. It must be more than 1, and at most 1000. Below
+	// 1.5 a throttle refuses calls that the server would take, and forgets a surge
+	// slowly.
 	K float64
 	// Window is the time over which calls are counted. 0 means 1 s. At least 100
 	// ms and at most 10 min.
